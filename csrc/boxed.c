@@ -1,0 +1,147 @@
+#include "boxed.h"
+
+static AtenTensorHandle handle(StableIValue value)
+{
+  AtenTensorHandle tensor;
+  memcpy(&tensor, &value, sizeof tensor);
+  return tensor;
+}
+
+static void delete_tensors(const StableIValue *values, uint64_t count)
+{
+  for (uint64_t i = 0; i < count; i++)
+    if (values[i] != 0) libtorch.aoti_torch_delete_tensor_object(handle(values[i]));
+}
+
+void sumix_boxed(StableIValue *stack, uint64_t num_args, uint64_t num_results, uint64_t num_tensors, const char *name,
+                 sumix_op op)
+{
+  StableIValue args[SUMIX_MAX_ARGS] = {0}, results[SUMIX_MAX_ARGS] = {0};
+  struct sumix_status status = {"this op has more arguments than SUMIX_MAX_ARGS"};
+  int failed = 1;
+
+  if (num_args <= SUMIX_MAX_ARGS && num_results <= SUMIX_MAX_ARGS) {
+    memcpy(args, stack, num_args * sizeof *args);
+    sumix_explain(&status, "the kernel failed");
+    failed = op(args, results, &status);
+  } else {
+    num_results = 0;
+  }
+  delete_tensors(stack, num_tensors);  // ours since the call; the op only borrowed them
+  if (failed) {
+    delete_tensors(results, num_results);
+    /* sumix/ops/checks.py knows our errors by this prefix. */
+    char message[sizeof status.message + 64];
+    snprintf(message, sizeof message, "sumix::%s: %s", name, status.message);
+    libtorch.aoti_torch_check(false, name, __FILE__, __LINE__, message);  // does not return
+  }
+  memcpy(stack, results, num_results * sizeof *results);
+}
+
+/* Torch's numbers for the dtypes that kernels compute with, in the order of enum sumix_dtype. */
+static int32_t torch_dtype(enum sumix_dtype dtype)
+{
+  switch (dtype) {
+    case SUMIX_FLOAT32: return libtorch.aoti_torch_dtype_float32();
+    case SUMIX_FLOAT64: return libtorch.aoti_torch_dtype_float64();
+    case SUMIX_FLOAT16: return libtorch.aoti_torch_dtype_float16();
+    case SUMIX_BFLOAT16: return libtorch.aoti_torch_dtype_bfloat16();
+    case SUMIX_UINT8: return libtorch.aoti_torch_dtype_uint8();
+    case SUMIX_INT8: return libtorch.aoti_torch_dtype_int8();
+    case SUMIX_INT16: return libtorch.aoti_torch_dtype_int16();
+    case SUMIX_INT32: return libtorch.aoti_torch_dtype_int32();
+    case SUMIX_INT64: return libtorch.aoti_torch_dtype_int64();
+    case SUMIX_OTHER: break;
+  }
+  return -1;
+}
+
+static enum sumix_dtype dtype_of(int32_t torch)
+{
+  for (int dtype = 0; dtype < SUMIX_OTHER; dtype++)
+    if (torch_dtype((enum sumix_dtype)dtype) == torch) return (enum sumix_dtype)dtype;
+  return SUMIX_OTHER;
+}
+
+static const char *const dtype_names[] = {"float32", "float64", "float16", "bfloat16", "uint8",
+                                          "int8",    "int16",   "int32",   "int64",    "of another dtype"};
+
+size_t sumix_dtype_size(enum sumix_dtype dtype) { return libtorch.aoti_torch_dtype_element_size(torch_dtype(dtype)); }
+
+enum sumix_dtype sumix_real_of(enum sumix_dtype dtype)
+{
+  return dtype == SUMIX_FLOAT64 ? SUMIX_FLOAT64 : SUMIX_FLOAT32;
+}
+
+bool sumix_is_floating(enum sumix_dtype dtype) { return dtype <= SUMIX_BFLOAT16; }
+
+int sumix_tensor_read(StableIValue argument, const char *name, struct sumix_tensor *tensor, struct sumix_status *status)
+{
+  const AtenTensorHandle from = handle(argument);
+  int64_t *sizes, *strides;
+  if (libtorch.aoti_torch_get_dim(from, &tensor->dim) || libtorch.aoti_torch_get_sizes(from, &sizes) ||
+      libtorch.aoti_torch_get_strides(from, &strides) || libtorch.aoti_torch_get_numel(from, &tensor->numel) ||
+      libtorch.aoti_torch_get_dtype(from, &tensor->torch_dtype) ||
+      libtorch.aoti_torch_get_device_type(from, &tensor->device_type) ||
+      libtorch.aoti_torch_get_device_index(from, &tensor->device_index) ||
+      libtorch.aoti_torch_get_data_ptr(from, &tensor->data))
+    SUMIX_FAIL(status, "torch could not describe %s", name);
+  tensor->name = name;
+  tensor->sizes = sizes;
+  tensor->strides = strides;
+  tensor->dtype = dtype_of(tensor->torch_dtype);
+  return 0;
+}
+
+bool sumix_is_contiguous(const struct sumix_tensor *tensor)
+{
+  int64_t stride = 1;
+  for (int64_t d = tensor->dim - 1; d >= 0; d--) {
+    if (tensor->sizes[d] != 1 && tensor->strides[d] != stride && tensor->numel > 0) return false;
+    stride *= tensor->sizes[d];
+  }
+  return true;
+}
+
+int sumix_tensor_read_contiguous(StableIValue argument, const char *name, struct sumix_tensor *tensor,
+                                 struct sumix_status *status)
+{
+  SUMIX_TRY(sumix_tensor_read(argument, name, tensor, status));
+  SUMIX_CHECK(sumix_is_contiguous(tensor), status, "%s must be contiguous", name);
+  return 0;
+}
+
+int sumix_tensor_expect(const struct sumix_tensor *tensor, enum sumix_dtype dtype, int64_t dim, const int64_t *sizes,
+                        const struct sumix_tensor *like, struct sumix_status *status)
+{
+  SUMIX_CHECK(tensor->dtype == dtype, status, "%s must be %s, got %s", tensor->name, dtype_names[dtype],
+              dtype_names[tensor->dtype]);
+  SUMIX_CHECK(tensor->dim == dim, status, "%s must have %lld dimensions, got %lld", tensor->name, (long long)dim,
+              (long long)tensor->dim);
+  for (int64_t d = 0; d < dim; d++)
+    SUMIX_CHECK(sizes[d] == -1 || tensor->sizes[d] == sizes[d], status,
+                "%s must have size %lld in dimension %lld, got %lld", tensor->name, (long long)sizes[d], (long long)d,
+                (long long)tensor->sizes[d]);
+  SUMIX_CHECK(tensor->device_type == like->device_type && tensor->device_index == like->device_index, status,
+              "%s must be on the device of %s", tensor->name, like->name);
+  return 0;
+}
+
+int sumix_tensor_new(const struct sumix_tensor *like, enum sumix_dtype dtype, int64_t dim, const int64_t *sizes,
+                     const int64_t *strides, StableIValue *result, struct sumix_tensor *tensor,
+                     struct sumix_status *status)
+{
+  int64_t contiguous[SUMIX_MAX_DIM];
+  SUMIX_CHECK(dim <= SUMIX_MAX_DIM, status, "at most %d dimensions, got %lld", SUMIX_MAX_DIM, (long long)dim);
+  if (strides == NULL) {
+    for (int64_t d = dim - 1, stride = 1; d >= 0; stride *= sizes[d] > 1 ? sizes[d] : 1, d--) contiguous[d] = stride;
+    strides = contiguous;
+  }
+  AtenTensorHandle made;
+  const int32_t code = dtype == SUMIX_OTHER ? like->torch_dtype : torch_dtype(dtype);
+  SUMIX_CHECK(
+      libtorch.aoti_torch_empty_strided(dim, sizes, strides, code, like->device_type, like->device_index, &made) == 0,
+      status, "out of memory");
+  memcpy(result, &made, sizeof made);
+  return sumix_tensor_read(*result, "a result", tensor, status);
+}

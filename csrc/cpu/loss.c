@@ -1,0 +1,223 @@
+/* The SUMix loss (Qin et al., ECCV 2024) and its gradients in one pass over the rows.
+ *
+ * Sample i is image i with image perm[i] pasted in. From the logits z of the mixed and r of the raw images, the
+ * uncertainties v and u of both, the labels and the area ratio lam (weight of the own image), all rows of k classes:
+ *
+ *   m = softmax(z), p = softmax(r), p' = softmax(r[perm]), p[y_b] = 0, p'[y_a] = 0
+ *   alpha = scale e / ||e||_2, e = exp(p - m)           (semantic; published: exp(m - p); area: alpha = 0); alpha' from
+ * p' lam~ = sigmoid(log(lam / (1 - lam)) - alpha[y_a] + alpha'[y_b])                                 (area: lam)
+ *   classification = lam~ CE(z, y_a) + (1 - lam~) CE(z, y_b)                        weighting batch: mean(lam~) for
+ * lam~ t  = exp(min(-(u + v + alpha), 80)),  t' = exp(min(-(u[perm] + v + alpha'), 80)) regulariser = lam CE(t, y_a) +
+ * (1 - lam) CE(t', y_b) loss = mean(classification) + gamma mean(regulariser)
+ *
+ * The minimum is ours: without it t overflows, and the published loss becomes inf or NaN, for logits around -45 in the
+ * plain form (u = r, v = z). Below it nothing differs. No gradient flows through alpha or lam~.
+ *
+ *   dL/dz  = m - lam~ e_{y_a} - (1 - lam~) e_{y_b}
+ *   dL/dt  = softmax(t) - e_{y_a}, dt/du = -t:  own share of du[i], partner's share of du[perm[i]], and both of dv[i]
+ *
+ * A row's arithmetic lies in scratch that stays in the first cache: each input row is read once from memory, each
+ * gradient row written once. Two samples write to each row of du, its own and the one it is pasted into: a lock a row
+ * keeps them apart, the first writes and the second adds, and since addition commutes the bits do not depend on who
+ * came first. Repeated partners would be more than two addends: then one thread does it all.
+ */
+#include <math.h>
+#include <sched.h>
+
+#include "half.h"
+#include "inverse.h"
+#include "isa.h"
+#include "parallel.h"
+
+/* exp(80) leaves room for sums of thousands of rows in float; the same bound in double, so that both agree. */
+#define CAP 80
+
+struct row_state {
+  atomic_flag busy;
+  bool written;
+};
+
+struct loss_task {
+  const struct sumix_loss_args *args;
+  double class_total, regulariser_total;  // what a reduction divides by; 1 where it does not
+  double weight_total;                    // sum of the class weights
+  double batch_ratio;                     // mean of lam~
+  bool ratios_known;                      // parts[0] is filled
+  struct row_state *rows;                 // (n), of grad_u; NULL where rows are not shared
+  atomic_bool failed;
+};
+
+struct backward_task {
+  const struct sumix_loss_backward_args *args;
+  struct sumix_inverse inverse;  // of perm, where gradients are scaled sample by sample
+  atomic_bool failed;
+};
+
+static bool ignored(const struct sumix_loss_args *a, int64_t label) { return label == a->ignore_index; }
+
+#define REAL float
+#define SUFFIX(name) name##_f32
+#define SQRT sqrtf
+#define LOG logf
+#define EPSILON 0x1p-23f
+#include "distance_rows.h"
+#include "loss_backward_rows.h"
+#include "loss_rows.h"
+#undef REAL
+#undef SUFFIX
+#undef SQRT
+#undef LOG
+#undef EPSILON
+
+#define REAL double
+#define SUFFIX(name) name##_f64
+#define SQRT sqrt
+#define LOG log
+#define EPSILON 0x1p-52
+#include "distance_rows.h"
+#include "loss_backward_rows.h"
+#include "loss_rows.h"
+
+static double real_at(enum sumix_dtype dtype, const void *x, int64_t i)
+{
+  return dtype == SUMIX_FLOAT64 ? ((const double *)x)[i] : (double)((const float *)x)[i];
+}
+
+static void set_real(enum sumix_dtype dtype, void *x, int64_t i, double value)
+{
+  if (dtype == SUMIX_FLOAT64)
+    ((double *)x)[i] = value;
+  else
+    ((float *)x)[i] = (float)value;
+}
+
+/* Labels, partners and ratios lie in their ranges. Finds out whether any label is ignored. */
+static int check_values(const struct sumix_loss_args *a, bool *any_ignored, struct sumix_status *status)
+{
+  *any_ignored = false;
+  for (int64_t i = 0; i < a->n; i++) {
+    for (int side = 0; side < 2; side++) {
+      const int64_t label = side == 0 ? a->y_a[i] : a->y_b[i];
+      const bool ignore = ignored(a, label);
+      *any_ignored |= ignore;
+      SUMIX_CHECK(ignore || (label >= 0 && label < a->k), status,
+                  "%s[%lld] is %lld, expected a class from 0 to %lld or ignore_index", side == 0 ? "y_a" : "y_b",
+                  (long long)i, (long long)label, (long long)a->k - 1);
+    }
+    SUMIX_CHECK(a->perm[i] >= 0 && a->perm[i] < a->n, status, "perm[%lld] is %lld, expected 0 to %lld", (long long)i,
+                (long long)a->perm[i], (long long)a->n - 1);
+    const double lam = real_at(a->dtype, a->lam, i);
+    SUMIX_CHECK(lam >= 0 && lam <= 1, status, "lam[%lld] is %g, expected 0 to 1", (long long)i, lam);
+  }
+  return 0;
+}
+
+/* Marks in rows which partners occur, and clears the marks again. */
+static bool has_repeats(const int64_t *perm, int64_t n, struct row_state *rows)
+{
+  bool repeats = false;
+  for (int64_t i = 0; i < n; i++) {
+    repeats |= rows[perm[i]].written;
+    rows[perm[i]].written = true;
+  }
+  for (int64_t i = 0; i < n; i++) rows[i].written = false;
+  return repeats;
+}
+
+/* Sums over the batch of what the means divide by, and the mean ratio. lam~ is known where they depend on it. */
+static void set_totals(struct loss_task *task, bool any_ignored)
+{
+  const struct sumix_loss_args *a = task->args;
+  task->weight_total = (double)a->k;
+  if (a->class_weight != NULL) {
+    task->weight_total = 0;
+    for (int64_t j = 0; j < a->k; j++) task->weight_total += real_at(a->dtype, a->class_weight, j);
+  }
+  if (a->weighting == SUMIX_WEIGHTING_BATCH) {
+    double sum = 0, count = 0;
+    for (int64_t i = 0; i < a->n; i++) {
+      if (ignored(a, a->y_a[i]) && ignored(a, a->y_b[i])) continue;
+      sum += real_at(a->dtype, a->parts, i);
+      count++;
+    }
+    task->batch_ratio = sum / count;
+  }
+  task->class_total = task->regulariser_total = a->reduction == SUMIX_REDUCTION_MEAN ? (double)a->n : 1;
+  if (a->reduction != SUMIX_REDUCTION_MEAN || (a->class_weight == NULL && !any_ignored)) return;
+  task->class_total = task->regulariser_total = 0;
+  for (int64_t i = 0; i < a->n; i++) {
+    const double lam = real_at(a->dtype, a->lam, i);
+    const double ratio = a->weighting == SUMIX_WEIGHTING_BATCH ? task->batch_ratio : real_at(a->dtype, a->parts, i);
+    if (!ignored(a, a->y_a[i])) {
+      task->class_total += ratio * (a->class_weight != NULL ? real_at(a->dtype, a->class_weight, a->y_a[i]) : 1);
+      task->regulariser_total += lam;
+    }
+    if (!ignored(a, a->y_b[i])) {
+      task->class_total += (1 - ratio) * (a->class_weight != NULL ? real_at(a->dtype, a->class_weight, a->y_b[i]) : 1);
+      task->regulariser_total += 1 - lam;
+    }
+  }
+}
+
+static void reduce(const struct loss_task *task)
+{
+  const struct sumix_loss_args *a = task->args;
+  double classification = 0, regulariser = 0;
+  for (int64_t i = 0; i < a->n; i++) {
+    const double c = real_at(a->dtype, a->parts, a->n + i), r = real_at(a->dtype, a->parts, 2 * a->n + i);
+    if (a->reduction == SUMIX_REDUCTION_NONE) set_real(a->dtype, a->loss, i, c + a->gamma * r);
+    classification += c;
+    regulariser += r;
+  }
+  if (a->reduction != SUMIX_REDUCTION_NONE)
+    set_real(a->dtype, a->loss, 0,
+             classification / task->class_total + a->gamma * (regulariser / task->regulariser_total));
+}
+
+static int run(struct loss_task *task, bool any_ignored, struct sumix_status *status)
+{
+  const struct sumix_loss_args *a = task->args;
+  const bool wide = a->dtype == SUMIX_FLOAT64;
+  const bool totals_need_ratios = a->weighting == SUMIX_WEIGHTING_BATCH ||
+                                  (a->reduction == SUMIX_REDUCTION_MEAN && (a->class_weight != NULL || any_ignored));
+  if (a->ratio == SUMIX_RATIO_AREA) {
+    for (int64_t i = 0; i < a->n; i++) set_real(a->dtype, a->parts, i, real_at(a->dtype, a->lam, i));
+    task->ratios_known = true;
+  } else if (totals_need_ratios) {
+    SUMIX_TRY(sumix_parallel_rows(a->n, 4 * a->k, wide ? ratio_rows_f64 : ratio_rows_f32, task, status));
+    task->ratios_known = true;
+  }
+  set_totals(task, any_ignored);
+  const bool serial = task->rows != NULL && has_repeats(a->perm, a->n, task->rows);
+  SUMIX_TRY(sumix_parallel_rows(a->n, serial ? 0 : 8 * a->k, wide ? loss_rows_f64 : loss_rows_f32, task, status));
+  SUMIX_CHECK(!task->failed, status, "out of memory");
+  reduce(task);
+  return 0;
+}
+
+int SUMIX_KERNEL(loss)(const struct sumix_loss_args *a, struct sumix_status *status)
+{
+  bool any_ignored;
+  SUMIX_TRY(check_values(a, &any_ignored, status));
+  struct loss_task task = {.args = a};
+  if (a->grad_u != NULL && a->grad_partner == NULL) {
+    task.rows = sumix_scratch(a->n, sizeof *task.rows);
+    SUMIX_CHECK(task.rows != NULL, status, "out of memory");
+    for (int64_t i = 0; i < a->n; i++) task.rows[i] = (struct row_state){ATOMIC_FLAG_INIT, false};
+  }
+  const int failed = run(&task, any_ignored, status);
+  free(task.rows);
+  return failed;
+}
+
+int SUMIX_KERNEL(loss_backward)(const struct sumix_loss_backward_args *a, struct sumix_status *status)
+{
+  struct backward_task task = {.args = a};
+  if (a->per_sample) SUMIX_TRY(sumix_inverse_lists(a->perm, a->n, &task.inverse, status));
+  const ParallelFunc rows = a->dtype == SUMIX_FLOAT64 ? backward_rows_f64 : backward_rows_f32;
+  const int failed = sumix_parallel_rows(a->n, a->k, rows, &task, status);
+  free(task.inverse.first);
+  SUMIX_TRY(failed);
+  SUMIX_CHECK(!task.failed, status, "out of memory");
+  return 0;
+}

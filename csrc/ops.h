@@ -1,0 +1,14 @@
+/* The public surface: every op file ends with a table of its ops, and module.c registers the tables named here. */
+#ifndef SUMIX_OPS_H
+#define SUMIX_OPS_H
+
+#include "torch_abi.h"
+
+struct sumix_op_entry {
+  const char *schema, *name;
+  BoxedKernel cpu;
+};
+
+extern const struct sumix_op_entry sumix_uncertainty_ops[], sumix_semantic_distance_ops[], sumix_loss_ops[];
+
+#endif

@@ -1,0 +1,8 @@
+"""The operators, one module a family: functions of tensors, documented, checked and differentiable.
+
+Each calls `torch.ops.sumix.<name>`, which can be used directly where its checks are not wanted.
+"""
+
+from sumix.ops.uncertainty import uncertainty
+
+__all__ = ["uncertainty"]

@@ -1,0 +1,94 @@
+"""Checks that every wrapper shares: a bad argument gets a ValueError or TypeError that names it."""
+
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def shape(tensor: Tensor) -> str:
+    """The shape as it is written in messages: (2, 3)."""
+    return str(tuple(tensor.shape))
+
+
+def tensor(value: Any, name: str) -> Tensor:
+    """Fail unless `value` is a dense tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a Tensor, got {type(value).__name__}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
+    return value
+
+
+def floating(value: Any, name: str) -> Tensor:
+    """Fail unless `value` is a dense tensor of one of the four floating point types."""
+    if tensor(value, name).dtype not in FLOATS:
+        raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {value.dtype}")
+    return value
+
+
+def rows(value: Any, name: str) -> Tensor:
+    """Fail unless `value` is a floating point (N, K) with K > 0."""
+    if floating(value, name).ndim != 2 or value.shape[1] == 0:
+        raise ValueError(f"{name} must be (N, K) with K > 0, got {shape(value)}")
+    return value
+
+
+def same_shape(value: Tensor, name: str, like: Tensor, like_name: str) -> None:
+    """Fail unless both have one shape."""
+    if value.shape != like.shape:
+        raise ValueError(f"{name} must have the shape of {like_name}, {shape(like)}, got {shape(value)}")
+
+
+def same_device(value: Tensor, name: str, like: Tensor, like_name: str) -> None:
+    """Fail unless both are on one device."""
+    if value.device != like.device:
+        raise ValueError(f"{name} must be on the device of {like_name}, {like.device}, got {value.device}")
+
+
+def indices(value: Any, name: str, like: Tensor, like_name: str) -> Tensor:
+    """Fail unless `value` is an integer (N,) beside `like`'s N rows; int64, contiguous."""
+    if tensor(value, name).dtype not in INTEGERS:
+        raise TypeError(f"{name} must be an integer tensor, got {value.dtype}")
+    if value.ndim != 1 or value.shape[0] != like.shape[0]:
+        raise ValueError(f"{name} must be (N,) = ({like.shape[0]},) as {like_name} has N rows, got {shape(value)}")
+    same_device(value, name, like, like_name)
+    return value.to(torch.int64).contiguous()
+
+
+def ratios(value: Any, name: str, like: Tensor, like_name: str, dtype: torch.dtype) -> Tensor:
+    """Fail unless `value` is a floating point (N,) beside `like`'s N rows; in `dtype`, contiguous, without gradient."""
+    if floating(value, name).ndim != 1 or value.shape[0] != like.shape[0]:
+        raise ValueError(f"{name} must be (N,) = ({like.shape[0]},) as {like_name} has N rows, got {shape(value)}")
+    same_device(value, name, like, like_name)
+    return value.detach().to(dtype).contiguous()
+
+
+def number(value: Any, name: str, low: float, high: float = float("inf")) -> float:
+    """Fail unless `value` is a finite number from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    if not (low <= value <= high and value < float("inf")):
+        expected = f"at least {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
+        raise ValueError(f"{name} must be finite and {expected}, got {value}")
+    return float(value)
+
+
+def choice(value: Any, name: str, options: tuple[str, ...]) -> int:
+    """The place of `value` among `options`; fail if it is none of them."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, got {type(value).__name__}")
+    if value not in options:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
+    return options.index(value)
+
+
+def reraise(error: RuntimeError) -> NoReturn:
+    """Turn what a kernel found wrong with the values in a tensor into a ValueError; pass on everything else."""
+    message = str(error)
+    if message.startswith("sumix::"):
+        raise ValueError(message.split(": ", 1)[1].split("\n", 1)[0]) from None
+    raise error

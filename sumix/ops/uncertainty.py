@@ -1,0 +1,69 @@
+"""Normalised uncertainty: softmax, then unit length."""
+
+import torch
+from torch import Tensor
+
+from sumix.ops import checks
+
+_op = torch.ops.sumix.uncertainty.default
+_backward = torch.ops.sumix.uncertainty_backward.default
+
+
+def uncertainty(logits: Tensor) -> Tensor:
+    r"""Uncertainty of each class, :math:`u = q / \|q\|_2` with :math:`q = \mathrm{softmax}(x)`.
+
+    Differentiable once. Under autocast it is computed in float32, as torch's softmax is.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (N, K), float16, bfloat16, float32 or float64
+        Output of the uncertainty layer, unbounded.
+
+    Returns
+    -------
+    Tensor, shape (N, K), the dtype of `logits`
+        Non-negative rows of unit Euclidean length.
+
+    Raises
+    ------
+    TypeError
+        If `logits` is not a floating point tensor.
+    ValueError
+        If `logits` is not two-dimensional or has no column.
+
+    References
+    ----------
+    Qin et al., "SUMix: Mixup with Semantic and Uncertain Information", ECCV 2024, section 3.
+    """
+    return _op(checks.rows(logits, "logits").contiguous())
+
+
+@torch.library.register_fake("sumix::uncertainty")
+def _(logits: Tensor) -> Tensor:
+    return logits.new_empty(logits.shape)
+
+
+@torch.library.register_fake("sumix::uncertainty_backward")
+def _(u: Tensor, grad_u: Tensor) -> Tensor:
+    return u.new_empty(u.shape)
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    ctx.save_for_backward(output)
+
+
+def _gradient(ctx, grad_u: Tensor) -> Tensor:
+    (u,) = ctx.saved_tensors
+    return _backward(u, grad_u.contiguous())  # autograd may hand over an expanded, stride-0 gradient
+
+
+torch.library.register_autograd("sumix::uncertainty", _gradient, setup_context=_setup_context)
+for device in ("cpu", "cuda"):
+    torch.library.register_autocast("sumix::uncertainty", device, torch.float32)
+
+
+def _once(ctx, *grads) -> None:
+    raise RuntimeError("sumix::uncertainty can be differentiated only once")
+
+
+torch.library.register_autograd("sumix::uncertainty_backward", _once)  # without it a second derivative is silently 0
