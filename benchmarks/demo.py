@@ -28,12 +28,17 @@ if not __package__:  # run as a file: put the root where Python put this folder,
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from benchmarks import figures
+try:
+    from tqdm import tqdm
+
+    from benchmarks import figures
+    from benchmarks.photographs import Photographs, load
+except ModuleNotFoundError as error:
+    sys.exit(f"demo: {error}: pip install '.[demo]' installs what the demo needs")
+
 from benchmarks.calibration import expected_calibration_error
 from benchmarks.nets import NarrowResNet
-from benchmarks.photographs import Photographs, load
 from sumix import CutMix, SUMixHead, SUMixLoss, SUMixOutput
 
 BATCH = 60
@@ -41,6 +46,7 @@ MAX_LR, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 5e-4
 TIMED_STEPS = 10
 INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
 FILES = ("results.json", "curves.png", "pairs.png")
+PART = "results.json.part"
 
 IMAGES = (
     "{classes} photographs that scikit-image and scikit-learn ship; a class is one photograph. {train} training crops "
@@ -200,9 +206,8 @@ def train(row: Row, data: Photographs, options: argparse.Namespace) -> tuple[Res
 def mixed_pairs(trained: list[tuple[Row, Method]], data: Photographs, seed: int, count: int = 6) -> figures.Pairs:
     """The first `count` CutMix pairs of a batch of test crops, and the ratio that each SUMix row's network gives them.
 
-    Taken are pairs of two photographs not shown yet, neither of which covers more than 85 % of the mix.
-
-    A whole batch is mixed, because the published ratio depends on its size.
+    Taken are pairs of two photographs not shown yet, neither of which covers more than 85 % of the mix. A whole batch
+    is mixed, because the published ratio depends on its size.
     """
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(len(data.test_labels), generator=generator)[:BATCH]
@@ -263,9 +268,8 @@ def write_results(results: list[Result], data: Photographs, options: argparse.Na
         "batch": BATCH,
         "versions": {"sumix": sumix_version, "torch": torch.__version__, "python": platform.python_version()},
     }
-    unfinished = options.out / "results.json.part"
-    unfinished.write_text(json.dumps(record, indent=1) + "\n")
-    unfinished.replace(options.out / "results.json")
+    (options.out / PART).write_text(json.dumps(record, indent=1) + "\n")
+    (options.out / PART).replace(options.out / FILES[0])
 
 
 def whole_number(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
@@ -292,9 +296,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--width", type=whole_number(1, 256), default=16, help="channels of the first stage (default: 16)"
     )
-    parser.add_argument(
-        "--seed", type=whole_number(0), default=0, help="of crops, weights, batches, mixes (default: 0)"
-    )
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="of weights, batches and mixes (default: 0)")
     parser.add_argument("--threads", type=whole_number(1, 1024), help="threads of torch (default: up to 2)")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/demo"), help="folder; an earlier run's files are replaced"
@@ -306,9 +308,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options.progress = not options.no_progress and sys.stderr.isatty()
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-        for name in FILES:
-            (options.out / name).unlink(missing_ok=True)
-        (options.out / "results.json").touch()
+        (options.out / PART).touch()
     except OSError as error:
         parser.error(f"argument --out: cannot write to {options.out}: {error.strerror}")
     return options
@@ -318,12 +318,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the demo; returns 0, or 130 after Ctrl-C."""
     options = parse(arguments)
     torch.set_num_threads(options.threads)
-    data = load(seed=options.seed)
+    try:
+        data = load()
+    except FileNotFoundError as error:
+        sys.exit(f"demo: {error}")
     about = IMAGES.format(classes=len(data.classes), train=len(data.train_labels), test=len(data.test_labels))
     print(textwrap.fill(about, 100), flush=True)
+    print(
+        f"\n{options.epochs} epochs of batches of {BATCH}, seed {options.seed}, {options.threads} threads", flush=True
+    )
+    for name in FILES:
+        (options.out / name).unlink(missing_ok=True)
     results: list[Result] = []
     trained: list[tuple[Row, Method]] = []
-    write_results(results, data, options, about)
     try:
         for row in ROWS:
             result, method = train(row, data, options)
@@ -335,6 +342,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"{row.name}: {result.seconds:.0f} s, test top-1 {result.top1:.1f} %", flush=True)
     except KeyboardInterrupt:
         print(f"\nInterrupted: {len(results)} of {len(ROWS)} rows are finished.")
+    write_results(results, data, options, about)
     if results:
         print(f"\n{table(results)}\n\n{textwrap.fill(COLUMNS, 100)}\n")
         figures.curves(results, options.out / "curves.png")

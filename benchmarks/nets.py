@@ -27,6 +27,8 @@ class Block(nn.Module):
 class NarrowResNet(nn.Module):
     """A ResNet for 32x32 images (He et al., CVPR 2016, section 4.2) of 14 layers: 0.18 M parameters at width 16.
 
+    The stem halves the image, unlike theirs: a quarter of the work, which a CPU feels.
+
     Parameters
     ----------
     num_classes : int
@@ -37,7 +39,7 @@ class NarrowResNet(nn.Module):
 
     def __init__(self, num_classes: int, width: int = 16) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
         self.stages = nn.Sequential(
             Block(width, width, 1),
             Block(width, width, 1),
