@@ -1,6 +1,6 @@
 """Trains a narrow ResNet on real photographs without mixing, with CutMix and with CutMix + SUMix: minutes on a CPU.
 
-    python -m benchmarks.demo             # from the repository's root, or: python benchmarks/demo.py
+    python -m benchmarks.demo             # from the repository's root; or, from anywhere, python benchmarks/demo.py
     python -m benchmarks.demo --quick     # half a minute
 
 Prints a table and writes results.json, curves.png and pairs.png. Ctrl-C keeps the rows that are finished. A smoke test
@@ -22,23 +22,23 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-if not __package__:  # run as a file: put the root where Python put this folder, as `python -m` does
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+# Run as a file or with -m, this finds both its neighbours and a sumix that is built in place.
+sys.path += [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 try:
+    import figures
+    from photographs import Photographs, load
     from tqdm import tqdm
-
-    from benchmarks import figures
-    from benchmarks.photographs import Photographs, load
 except ModuleNotFoundError as error:
     sys.exit(f"demo: {error}: pip install '.[demo]' installs what the demo needs")
 
-from benchmarks.calibration import expected_calibration_error
-from benchmarks.nets import NarrowResNet
+from calibration import expected_calibration_error
+from nets import NarrowResNet
+
 from sumix import CutMix, SUMixHead, SUMixLoss, SUMixOutput
 
 BATCH = 60
@@ -123,7 +123,9 @@ def build(row: Row, num_classes: int, width: int, seed: int) -> Method:
     model = NarrowResNet(num_classes, width)
     generator = torch.Generator().manual_seed(seed)
     if row.sumix is not None:
-        model.fc = SUMixHead(model.fc.in_features, num_classes)
+        head = SUMixHead(model.fc.in_features, num_classes)
+        head.classifier.load_state_dict(model.fc.state_dict())
+        model.fc = head
         return Method(model, CutMix(alpha=1.0, generator=generator), SUMixLoss(gamma=0.5, **row.sumix), True)
     mix = CutMix(alpha=1.0, num_classes=num_classes, generator=generator) if row.mixes else None
     return Method(model, mix, F.cross_entropy, False)
@@ -217,7 +219,7 @@ def mixed_pairs(trained: list[tuple[Row, Method]], data: Photographs, seed: int,
     for row, method in trained:
         method.model.eval()
         _, parts = SUMixLoss(**row.sumix, return_parts=True)(method.model(mixed), method.model(images), target)
-        learned[row.sumix["ratio"]] = parts.lam
+        learned[f"SUMix,\n{row.sumix['ratio']}"] = parts.lam
     chosen, seen = [], set()
     for i, (own, partner, lam) in enumerate(
         zip(target.y_a.tolist(), target.y_b.tolist(), target.lam.tolist(), strict=True)
@@ -235,7 +237,7 @@ def mixed_pairs(trained: list[tuple[Row, Method]], data: Photographs, seed: int,
         mixed=pixels(mixed),
         own_names=[data.classes[y] for y in target.y_a[chosen].tolist()],
         partner_names=[data.classes[y] for y in target.y_b[chosen].tolist()],
-        ratios={"area": target.lam[chosen].tolist()} | {name: lam[chosen].tolist() for name, lam in learned.items()},
+        ratios={"by area": target.lam[chosen].tolist()} | {name: lam[chosen].tolist() for name, lam in learned.items()},
     )
 
 

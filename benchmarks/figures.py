@@ -9,6 +9,7 @@ import matplotlib
 matplotlib.use("agg")  # draws into files; no display is needed
 
 import matplotlib.pyplot as plt
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from torch import Tensor
 
@@ -68,36 +69,41 @@ def pairs(data: Pairs, path: Path) -> None:
     count, methods = len(data.own_names), list(data.ratios)
     with plt.rc_context({**STYLE, "axes.grid": False}):
         figure, axes = plt.subplots(
-            4, count, figsize=(1.6 * count + 0.9, 6.6), layout="constrained", squeeze=False,
-            height_ratios=[1, 1, 1, 0.28 * len(methods)],
-        )  # fmt: skip
+            4,
+            count,
+            figsize=(1.6 * count + 1.2, 5.6 + 0.3 * len(methods)),
+            layout="constrained",
+            squeeze=False,
+            height_ratios=[1, 1, 1, 0.2 * len(methods)],
+        )
         for column in range(count):
-            names = ((data.own_names[column], OWN), (data.partner_names[column], PARTNER), ("mixed", "black"))
+            names = ((data.own_names[column], OWN), (data.partner_names[column], PARTNER), ("", None))
             images = (data.own[column], data.partner[column], data.mixed[column])
-            for row, ((name, colour), image) in enumerate(zip(names, images, strict=True)):
-                axis = axes[row, column]
+            for axis, (name, colour), image in zip(axes[:3, column], names, images, strict=True):
                 axis.imshow(image.numpy(), interpolation="nearest")
-                axis.set_title(name, fontsize=10, pad=3)
+                axis.set_title(name, fontsize=10, pad=4)
                 axis.set(xticks=[], yticks=[])
                 for spine in axis.spines.values():
-                    spine.set(visible=row < 2, color=colour, linewidth=3)
-            bars(
-                axes[3, column],
-                [data.ratios[m][column] for m in methods],
-                methods if column == 0 else [""] * len(methods),
-            )
+                    spine.set(visible=colour is not None, color=colour, linewidth=3)
+            bars(axes[3, column], [data.ratios[method][column] for method in methods])
+        for axis, label in zip(axes[:3, 0], ("image", "partner", "mix"), strict=True):
+            axis.set_ylabel(label, rotation=0, ha="right", va="center", labelpad=8)
+        axes[3, 0].set_yticks(range(len(methods)), methods)
+        labels = ("weight of the image's own label (%)", "weight of the pasted partner's label (%)")
+        patches = [Patch(color=colour, label=label) for colour, label in zip((OWN, PARTNER), labels, strict=True)]
+        figure.legend(handles=patches, loc="outside lower center", ncols=2, frameon=False)
         figure.savefig(path)
         plt.close(figure)
 
 
-def bars(axis: plt.Axes, shares: list[float], labels: list[str]) -> None:
+def bars(axis: plt.Axes, shares: list[float]) -> None:
     """One bar a method, split into the own label's weight and the partner's, with both in per cent."""
     for y, share in enumerate(shares):
         axis.barh(y, share, color=OWN, height=0.8)
         axis.barh(y, 1 - share, left=share, color=PARTNER, height=0.8)
         axis.text(0.03, y, f"{100 * share:.0f}", va="center", ha="left", fontsize=9)
         axis.text(0.97, y, f"{100 * (1 - share):.0f}", va="center", ha="right", fontsize=9)
-    axis.set(xlim=(0, 1), xticks=[], yticks=range(len(labels)), yticklabels=labels)
+    axis.set(xlim=(0, 1), xticks=[], yticks=[])
     axis.tick_params(length=0)
     axis.invert_yaxis()
     for spine in axis.spines.values():
