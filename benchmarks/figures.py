@@ -10,7 +10,7 @@ matplotlib.use("agg")  # draws into files; no display is needed
 
 import matplotlib.pyplot as plt
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from torch import Tensor
 
 STYLES = (("#555555", ":"), ("#0072B2", "--"), ("#D55E00", "-."), ("#009E73", "-"))
@@ -57,7 +57,9 @@ def curves(results: Sequence, path: Path) -> None:
             axis.set(title=title, xlabel="epoch", ylabel=label)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[1].set_yscale("log")
-        axes[1].yaxis.set_major_formatter(ScalarFormatter())
+        axes[1].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes[1].yaxis.set_major_formatter("{x:g}")
+        axes[1].yaxis.set_minor_locator(NullLocator())
         axes[2].set_ylim(0, 100)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
         figure.savefig(path)
@@ -71,7 +73,7 @@ def pairs(data: Pairs, path: Path) -> None:
         figure, axes = plt.subplots(
             4,
             count,
-            figsize=(1.6 * count + 1.2, 5.6 + 0.3 * len(methods)),
+            figsize=(1.6 * count + 1.5, 5.6 + 0.3 * len(methods)),
             layout="constrained",
             squeeze=False,
             height_ratios=[1, 1, 1, 0.2 * len(methods)],
