@@ -208,8 +208,8 @@ def train(row: Row, data: Photographs, options: argparse.Namespace) -> tuple[Res
 def mixed_pairs(trained: list[tuple[Row, Method]], data: Photographs, seed: int, count: int = 6) -> figures.Pairs:
     """The first `count` CutMix pairs of a batch of test crops, and the ratio that each SUMix row's network gives them.
 
-    Taken are pairs of two photographs not shown yet, neither of which covers more than 85 % of the mix or is nearly flat
-    (black sky). A whole batch is mixed, because the published ratio depends on its size.
+    Taken are pairs of two photographs not shown yet; neither crop is nearly flat (sky) or covers more than 85 % of the
+    mix. A whole batch is mixed, because the published ratio depends on its size.
     """
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(len(data.test_labels), generator=generator)[:BATCH]
@@ -220,7 +220,7 @@ def mixed_pairs(trained: list[tuple[Row, Method]], data: Photographs, seed: int,
         method.model.eval()
         _, parts = SUMixLoss(**row.sumix, return_parts=True)(method.model(mixed), method.model(images), target)
         learned[f"SUMix ({row.sumix['ratio']})"] = parts.lam
-    textured = images.std((1, 2, 3)) > 0.3
+    textured = images.std((2, 3)).mean(1) > 0.3
     shown = textured & textured[target.perm] & (target.y_a != target.y_b) & (target.lam > 0.15) & (target.lam < 0.85)
     chosen, seen = [], set()
     for i in shown.nonzero().squeeze(1).tolist():
