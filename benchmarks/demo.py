@@ -327,9 +327,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.exit(f"demo: {error}")
     about = IMAGES.format(classes=len(data.classes), train=len(data.train_labels), test=len(data.test_labels))
     print(textwrap.fill(about, 100), flush=True)
-    print(
-        f"\n{options.epochs} epochs of batches of {BATCH}, seed {options.seed}, {options.threads} threads", flush=True
-    )
+    print(f"\nepochs {options.epochs}, batch {BATCH}, seed {options.seed}, threads {options.threads}\n", flush=True)
     for name in FILES:
         (options.out / name).unlink(missing_ok=True)
     results: list[Result] = []
