@@ -1,5 +1,6 @@
 """The SUMix loss."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -175,18 +176,20 @@ def run(
     checks in Python take tens. Only what it refuses is checked, converted where that is allowed, or explained.
     """
     tensors = (logits, raw_logits, uncertainty, raw_uncertainty, y_a, y_b, perm, lam, class_weight)
-    if not torch.compiler.is_compiling() and type(logits) is Tensor and logits.is_cpu and logits.ndim == 2:
-        try:
-            return _call(tuple(_ABSENT if t is None else t for t in tensors), options)
-        except (RuntimeError, TypeError):
-            pass
+    if not torch.compiler.is_compiling():
+        ready = [_ABSENT if t is None else t for t in tensors]
+        if all(type(t) is Tensor and t.is_cpu for t in ready) and logits is not None and logits.ndim == 2:
+            try:
+                return _call(ready, options)
+            except RuntimeError:
+                pass
     try:
         return _call(_prepare(*tensors), options)
     except RuntimeError as error:
         checks.reraise(error)
 
 
-def _call(tensors: tuple[Tensor, ...], options: Options) -> tuple[Tensor, Tensor]:
+def _call(tensors: Sequence[Tensor], options: Options) -> tuple[Tensor, Tensor]:
     z, r, v, u = tensors[:4]
     ratio, weighting, reduction, gamma, kappa, distance_scale, label_smoothing, ignore_index = options
     scale = reference.scale_of(reference.RATIOS[ratio], z, kappa, distance_scale)
