@@ -94,7 +94,9 @@ def test_the_module_uses_the_limited_api_alone():
 def test_the_sdist_builds_without_torch(tmp_path):
     """Every source and header is in it, and a compiler that warns is no obstacle."""
     tree = tmp_path / "tree"
-    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", ".venv*", "build", "runs", "*.so", "*.egg-info", ".ci"))
+    shutil.copytree(
+        ROOT, tree, ignore=shutil.ignore_patterns(".git", ".venv*", "build", "runs", "*.so", "*.egg-info", ".ci")
+    )
     build = "from setuptools import build_meta as b; import sys; print(getattr(b, sys.argv[1])(sys.argv[2]))"
     environment = {k: v for k, v in os.environ.items() if k != "SUMIX_WERROR"}
     done = run(sys.executable, "-c", build, "build_sdist", tmp_path, cwd=tree, env=environment)
@@ -127,7 +129,10 @@ def test_no_warnings(compiler, tmp_path):
     exec(text, scope)
     python = run(sys.executable, "-c", "import sysconfig; print(sysconfig.get_paths()['include'])").stdout.strip()
     for isa, flags in scope["ISAS"].items():
-        for source in [*(ROOT / "csrc" / "cpu").glob("*.c"), *((ROOT / "csrc").glob("*.c") if isa == "baseline" else [])]:
+        for source in [
+            *(ROOT / "csrc" / "cpu").glob("*.c"),
+            *((ROOT / "csrc").glob("*.c") if isa == "baseline" else []),
+        ]:
             command = [*scope["FLAGS"], "-Werror", *flags, f"-DSUMIX_ISA={isa}", "-I", python, "-c", source]
             done = run(compiler, *command, "-o", tmp_path / "out.o")
             assert done.returncode == 0, done.stderr
