@@ -50,7 +50,9 @@ def test_half_precision_is_computed_in_float32(dtype, plain, ratio, reduction):
         compare(arguments, TOLERANCE[torch.float32], TOLERANCE[dtype], ratio=ratio, reduction=reduction)
 
 
-@pytest.mark.parametrize(("weighted", "smoothing", "ignoring"), list(itertools.product([0, 1], [0.0, 0.1, 1.0], [0, 1])))
+@pytest.mark.parametrize(
+    ("weighted", "smoothing", "ignoring"), list(itertools.product([0, 1], [0.0, 0.1, 1.0], [0, 1]))
+)
 @pytest.mark.parametrize(("ratio", "weighting", "reduction"), GRID)
 def test_options_of_cross_entropy_loss(ratio, weighting, reduction, weighted, smoothing, ignoring):
     n, k = 12, 7
@@ -140,7 +142,9 @@ def test_the_published_loss_overflows_where_ours_does_not():
 def test_nan_and_inf_propagate_as_in_torch(ratio, place, value):
     arguments = batch(5, 4, torch.float64, perm=torch.tensor([1, 2, 3, 4, 0]), grad=False)
     arguments[place][2, 1] = value
-    arguments = [t.requires_grad_() if t is not None and t.is_floating_point() and t.ndim == 2 else t for t in arguments]
+    arguments = [
+        t.requires_grad_() if t is not None and t.is_floating_point() and t.ndim == 2 else t for t in arguments
+    ]
     exact = widened(arguments)
     loss, parts = ops.sumix_loss(*arguments, ratio=ratio)
     want, *want_parts = reference.sumix_loss(*exact, ratio=ratio)
@@ -174,7 +178,9 @@ def test_gradcheck(plain):
         rows = [inputs[0], inputs[1], None, None] if plain else [inputs[0], arguments[1].detach(), inputs[1], inputs[2]]
         return ops.sumix_loss(*rows, *arguments[4:], **options)[0]
 
-    for reduction in REDUCTIONS:  # "area": there the ratio is no function of the logits, as elsewhere the gradient assumes
+    for (
+        reduction
+    ) in REDUCTIONS:  # "area": there the ratio is no function of the logits, as elsewhere the gradient assumes
         assert torch.autograd.gradcheck(lambda *x: loss(*x, ratio="area", reduction=reduction), leaves(arguments))  # noqa: B023
 
 
@@ -302,7 +308,9 @@ def test_the_form_for_devices_without_kernels(plain, ratio, weighting, reduction
         if needs_grad:
             incoming = torch.rand(want[0].shape, dtype=torch.float64)
             call = (incoming, *tensors[:4], *want[2:], arguments[6])
-            torch.testing.assert_close(reference.sumix_loss_backward(*call), torch.ops.sumix.sumix_loss_backward.default(*call))
+            torch.testing.assert_close(
+                reference.sumix_loss_backward(*call), torch.ops.sumix.sumix_loss_backward.default(*call)
+            )
 
 
 def test_an_empty_batch():
@@ -381,7 +389,13 @@ def test_the_op_itself_survives_bad_input():
     good = [*GOOD.values(), torch.empty(0)]
     options = [2, 0, 1, 0.5, 1.0, 0.0, -100, True]
     op(*good, *options)
-    bad = [torch.zeros(3, 4, dtype=torch.long), torch.zeros(2), torch.zeros(0, 0), torch.zeros(3, 4).t(), torch.zeros(())]
+    bad = [
+        torch.zeros(3, 4, dtype=torch.long),
+        torch.zeros(2),
+        torch.zeros(0, 0),
+        torch.zeros(3, 4).t(),
+        torch.zeros(()),
+    ]
     for place, tensor in itertools.product(range(9), bad):
         if place == 8 and tensor.shape == (0,):
             continue

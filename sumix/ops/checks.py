@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -86,6 +86,27 @@ def flag(value: Any, name: str) -> bool:
     return value
 
 
+def batch(value: Any, name: str) -> Tensor:
+    """Fail unless `value` is a dense tensor with a batch dimension."""
+    if tensor(value, name).ndim == 0:
+        raise ValueError(f"{name} must have a batch dimension, (N, ...), got a scalar")
+    return value
+
+
+def boxes(value: Any, name: str, like: Tensor, like_name: str) -> Tensor:
+    """Fail unless `value` is an integer (N, 4) beside (N, ..., H, W), or (N, 2) beside (N, ..., L); int64, contiguous."""
+    if tensor(value, name).dtype not in INTEGERS:
+        raise TypeError(f"{name} must be an integer tensor, got {value.dtype}")
+    if value.ndim != 2 or value.shape[0] != like.shape[0] or value.shape[1] not in (2, 4):
+        n = like.shape[0]
+        raise ValueError(f"{name} must be (N, 4) = ({n}, 4), or (N, 2) for signals, got {shape(value)}")
+    if like.ndim <= value.shape[1] // 2:
+        expected = "(N, ..., H, W)" if value.shape[1] == 4 else "(N, ..., L)"
+        raise ValueError(f"{like_name} must be {expected} for a {name} of shape {shape(value)}, got {shape(like)}")
+    same_device(value, name, like, like_name)
+    return value.to(torch.int64).contiguous()
+
+
 def number(value: Any, name: str, low: float, high: float = float("inf")) -> float:
     """Fail unless `value` is a finite number from `low` to `high`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -93,6 +114,13 @@ def number(value: Any, name: str, low: float, high: float = float("inf")) -> flo
     if not (low <= value <= high and value < float("inf")):
         expected = f"at least {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
         raise ValueError(f"{name} must be finite and {expected}, got {value}")
+    return float(value)
+
+
+def positive(value: Any, name: str) -> float:
+    """Fail unless `value` is a finite number above 0."""
+    if number(value, name, 0) == 0:
+        raise ValueError(f"{name} must be above 0, got {value}")
     return float(value)
 
 
