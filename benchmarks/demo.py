@@ -10,7 +10,6 @@ with real pixels, no benchmark of accuracy: photographs.py says what the images 
 import argparse
 import copy
 import json
-import os
 import platform
 import statistics
 import sys
@@ -292,7 +291,6 @@ def whole_number(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line, checked, with defaults filled in and the output folder made."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser = argparse.ArgumentParser(prog="python -m benchmarks.demo", description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="3 epochs instead of 40: half a minute, learns little")
     parser.add_argument("--epochs", type=whole_number(1), help="passes over the training crops (default: 40)")
@@ -300,14 +298,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--width", type=whole_number(1, 256), default=16, help="channels of the first stage (default: 16)"
     )
     parser.add_argument("--seed", type=whole_number(0), default=0, help="of weights, batches and mixes (default: 0)")
-    parser.add_argument("--threads", type=whole_number(1, 1024), help="threads of torch (default: up to 2)")
+    parser.add_argument(
+        "--threads",
+        type=whole_number(1, 1024),
+        default=1,  # threads that wait for each other in so small a network lose more than they win on a busy machine
+        help="threads of torch; more than one pays on an idle machine only (default: 1)",
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("runs/demo"), help="folder; an earlier run's files are replaced"
     )
     parser.add_argument("--no-progress", action="store_true", help="no progress bars (there are none off a terminal)")
     options = parser.parse_args(arguments)
     options.epochs = options.epochs or (3 if options.quick else 40)
-    options.threads = options.threads or min(2, cpus)
     options.progress = not options.no_progress and sys.stderr.isatty()
     try:
         options.out.mkdir(parents=True, exist_ok=True)
