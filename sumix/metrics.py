@@ -32,7 +32,8 @@ def mix_accuracy(logits: Tensor, target: MixTarget) -> Tensor:
     checks.rows(logits, "logits")
     if not isinstance(target, MixTarget):
         raise TypeError(f"target must be a MixTarget, got {type(target).__name__}")
-    y_a, y_b = (checks.indices(y, f"target.{name}", logits, "logits") for name, y in zip("y_a y_b".split(), target))
+    y_a = checks.indices(target.y_a, "target.y_a", logits, "logits")
+    y_b = checks.indices(target.y_b, "target.y_b", logits, "logits")
     lam = checks.ratios(target.lam, "target.lam", logits, "logits", torch.float32)
     prediction = logits.argmax(dim=1)
     return (lam * (prediction == y_a) + (1 - lam) * (prediction == y_b)).mean()

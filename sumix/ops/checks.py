@@ -75,7 +75,7 @@ def batch(value: Any, name: str) -> Tensor:
 
 
 def boxes(value: Any, name: str, like: Tensor, like_name: str) -> Tensor:
-    """Fail unless `value` is an integer (N, 4) beside (N, ..., H, W), or (N, 2) beside (N, ..., L); int64, contiguous."""
+    """Fail unless `value` is an integer (N, 4) for images (N, ..., H, W), (N, 2) for signals; int64, contiguous."""
     if tensor(value, name).dtype not in INTEGERS:
         raise TypeError(f"{name} must be an integer tensor, got {value.dtype}")
     if value.ndim != 2 or value.shape[0] != like.shape[0] or value.shape[1] not in (2, 4):

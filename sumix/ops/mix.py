@@ -138,6 +138,22 @@ for _name in ("mix_box", "mix_box_backward", "mix_linear", "mix_linear_backward"
     _fallback(_name)
 
 
+torch.library.impl("sumix::cut_box", "default", reference.cut_box)
+
+
+@torch.library.register_fake("sumix::cut_box")
+def _(share: Tensor, centre: Tensor, height: int, width: int, full_height: bool) -> tuple[Tensor, Tensor]:
+    return share.new_empty((share.shape[0], 4), dtype=torch.int64), share.new_empty(share.shape, dtype=torch.float32)
+
+
+torch.library.impl("sumix::soft_labels", "default", reference.soft_labels)
+
+
+@torch.library.register_fake("sumix::soft_labels")
+def _(y_a: Tensor, y_b: Tensor, lam: Tensor, num_classes: int, label_smoothing: float) -> Tensor:
+    return lam.new_empty((lam.shape[0], num_classes))
+
+
 def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
     ctx.save_for_backward(*inputs[1:])
 
