@@ -1,8 +1,8 @@
-"""Plain PyTorch twins of the operators: what tests compare with, benchmarks start from, and devices without kernels use.
+"""Plain PyTorch twins of the operators: for tests, benchmarks, and devices without kernels.
 
-Each op has a twin of its name, written from its formula and differentiated by autograd. The functions named `*_explicit` and
-`*_backward` have the op's own schema instead and compute their gradients themselves: autograd is off inside an op.
-`published_loss` is the authors' training loss, step by step.
+Each op has a twin of its name, written from its formula and differentiated by autograd. The functions named
+`*_explicit` and `*_backward` have the op's own schema instead and compute their gradients themselves: autograd is off
+inside an op. `published_loss` is the authors' training loss, step by step.
 """
 
 import math
@@ -21,7 +21,7 @@ CAP = 80.0
 
 
 def scale_of(ratio: str, logits: Tensor, kappa: float, distance_scale: float | None) -> float:
-    """The factor of d / ||d||_2 for logits (N, K): kappa sqrt(K) for "semantic"; else `distance_scale`, by default N."""
+    """The factor of d / ||d||_2 for logits (N, K): kappa sqrt(K) for "semantic"; else `distance_scale`, or N."""
     n, k = logits.shape
     if ratio == "semantic":
         return kappa * math.sqrt(k)
@@ -109,7 +109,7 @@ def uncertainty_backward(u: Tensor, grad_u: Tensor) -> Tensor:
 def semantic_distance(
     logits: Tensor, raw_logits: Tensor, masked: Tensor, scale: float, published: bool = False
 ) -> Tensor:
-    """alpha = scale d / ||d||_2 with d = softmax(p - m), m = softmax(z), p = softmax(r), p[masked] = 0 (masked -1: none).
+    """alpha = scale d / ||d||_2 with d = softmax(p - m), m = softmax(z), p = softmax(r), p[masked] = 0 (-1: none).
 
     The published code has d = softmax(m - p).
     """
@@ -243,7 +243,8 @@ def sumix_loss_explicit(
     """The loss with its gradients under the op's own schema, for devices without kernels.
 
     Absent tensors have shape (0,). Returns loss, parts (3, N), and the gradients that `sumix_loss_backward` scales:
-    by the mixed logits, the mixed uncertainty, the raw uncertainty (sample i's own share, or the sum), the partner's share.
+    by the mixed logits, the mixed uncertainty, the raw uncertainty (sample i's own share, or the sum), the partner's
+    share.
     """
     plain, name = uncertainty.ndim == 1, REDUCTIONS[reduction]
     weight = None if class_weight.ndim == 1 and class_weight.numel() == 0 else class_weight
@@ -277,7 +278,8 @@ def sumix_loss_explicit(
     hot_b = F.one_hot(labels.b, z.shape[1]) * labels.keep_b.unsqueeze(1)
     weights = torch.ones_like(z[0]) if weight is None else weight
 
-    # dCE/dz = (sum of the target) softmax(z) - target, for the target that class weights and smoothing make of both labels.
+    # dCE/dz = (sum of the target) softmax(z) - target, for the target that class weights and smoothing make of both
+    # labels.
     target = (1 - label_smoothing) * weights * (used.unsqueeze(1) * hot_a + (1 - used).unsqueeze(1) * hot_b)
     kept = used * labels.keep_a + (1 - used) * labels.keep_b
     target = target + label_smoothing / z.shape[1] * weights * kept.unsqueeze(1)
@@ -334,9 +336,9 @@ def published_loss(
 ) -> Tensor:
     """What the authors' training code computes, a step after the other as it does: loops over the batch and all.
 
-    One `lam` a batch. Its cross entropies are means over the batch before the per-sample ratio multiplies them. In the plain
-    form the logits are passed for the uncertainties; it overflows there once a logit and an uncertainty sum to about -88 in
-    float32, since its exponent has no bound.
+    One `lam` a batch. Its cross entropies are means over the batch before the per-sample ratio multiplies them. In the
+    plain form the logits are passed for the uncertainties; it overflows there once a logit and an uncertainty sum to
+    about -88 in float32, since its exponent has no bound.
     """
     n = logits.shape[0]
     with torch.no_grad():

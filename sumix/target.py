@@ -53,7 +53,8 @@ class MixTarget(NamedTuple):
         TypeError
             If an argument has the wrong type.
         ValueError
-            If an argument is out of its range; on CPU, outside of torch.compile, also if a label is not within 0 to K - 1.
+            If an argument is out of its range; on CPU, outside of torch.compile, also if a label is not within 0 to K -
+            1.
         """
         checks.count(num_classes, "num_classes")
         kept = 1.0 - checks.number(label_smoothing, "label_smoothing", 0, 1)

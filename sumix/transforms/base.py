@@ -59,7 +59,7 @@ class Mixer(nn.Module):
         raise NotImplementedError
 
     def draw(self, images: Tensor, generator: torch.Generator | None, columns: int) -> tuple[Tensor, Tensor]:
-        r"""The partner's share, Beta(alpha, alpha), or 0 where p says not to mix: (M,); and uniform numbers (M, columns).
+        r"""The partner's share, Beta(alpha, alpha), or 0 where p says not to mix: (M,); and uniform (M, columns).
 
         M is N, or 1 where one draw serves the batch. In float64 where the device has it.
 

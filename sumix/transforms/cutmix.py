@@ -37,13 +37,13 @@ class CutMix(Mixer):
     -----
     Call it with a batch, `mixed, target = mix(images, labels)`, optionally with `generator=` for this call:
 
-    - images : Tensor, any dtype, (N, C, H, W), (N, C, T, H, W) (the same box in every frame), or signals (N, C, L), whose
-      box is :math:`\lfloor L \cdot share \rfloor` long. The memory format, contiguous or channels_last, is kept.
+    - images : Tensor, any dtype, (N, C, H, W), (N, C, T, H, W) (the same box in every frame), or signals (N, C, L),
+      whose box is :math:`\lfloor L \cdot share \rfloor` long. The memory format, contiguous or channels_last, is kept.
     - labels : Tensor, shape (N,), any integer dtype.
 
-    It returns the mixed images and a `MixTarget`, or with `num_classes` soft labels (N, K), float32. The images may require
-    gradients. TypeError or ValueError is raised for an argument that does not fit. Without a generator it can be compiled
-    (fullgraph).
+    It returns the mixed images and a `MixTarget`, or with `num_classes` soft labels (N, K), float32. The images may
+    require gradients. TypeError or ValueError is raised for an argument that does not fit. Without a generator it can
+    be compiled (fullgraph).
 
     References
     ----------

@@ -10,7 +10,7 @@ _mix_linear = torch.ops.sumix.mix_linear.default
 
 
 class MixUp(Mixer):
-    r"""Blends each image with another of the batch, :math:`\lambda x_i + (1 - \lambda) x_j`, lam from Beta(alpha, alpha).
+    r"""Blends each image with another, :math:`\lambda x_i + (1 - \lambda) x_j`, lam from Beta(alpha, alpha).
 
     Parameters
     ----------
@@ -36,9 +36,9 @@ class MixUp(Mixer):
       format, contiguous or channels_last, is kept.
     - labels : Tensor, shape (N,), any integer dtype.
 
-    It returns the mixed images and a `MixTarget`, or with `num_classes` soft labels (N, K), float32. The images may require
-    gradients. TypeError or ValueError is raised for an argument that does not fit. Without a generator it can be compiled
-    (fullgraph).
+    It returns the mixed images and a `MixTarget`, or with `num_classes` soft labels (N, K), float32. The images may
+    require gradients. TypeError or ValueError is raised for an argument that does not fit. Without a generator it can
+    be compiled (fullgraph).
 
     References
     ----------
