@@ -3,7 +3,9 @@
 Each calls `torch.ops.sumix.<name>`, which can be used directly where its checks are not wanted.
 """
 
+from sumix.ops.loss import SUMixParts, sumix_loss
 from sumix.ops.mix import mix_box, mix_linear
+from sumix.ops.semantic_distance import semantic_distance
 from sumix.ops.uncertainty import uncertainty
 
-__all__ = ["mix_box", "mix_linear", "uncertainty"]
+__all__ = ["SUMixParts", "mix_box", "mix_linear", "semantic_distance", "sumix_loss", "uncertainty"]

@@ -37,16 +37,20 @@ def rows(value: Any, name: str) -> Tensor:
     return value
 
 
-def same_shape(value: Tensor, name: str, like: Tensor, like_name: str) -> None:
-    """Fail unless both have one shape."""
-    if value.shape != like.shape:
-        raise ValueError(f"{name} must have the shape of {like_name}, {shape(like)}, got {shape(value)}")
-
-
 def same_device(value: Tensor, name: str, like: Tensor, like_name: str) -> None:
     """Fail unless both are on one device."""
     if value.device != like.device:
         raise ValueError(f"{name} must be on the device of {like_name}, {like.device}, got {value.device}")
+
+
+def like(value: Any, name: str, other: Tensor, other_name: str, *, any_dtype: bool = False) -> Tensor:
+    """Fail unless `value` is floating point with shape, device and (unless `any_dtype`) dtype of `other`."""
+    if floating(value, name).shape != other.shape:
+        raise ValueError(f"{name} must have the shape of {other_name}, {shape(other)}, got {shape(value)}")
+    if not any_dtype and value.dtype != other.dtype:
+        raise TypeError(f"{name} must have the dtype of {other_name}, {other.dtype}, got {value.dtype}")
+    same_device(value, name, other, other_name)
+    return value
 
 
 def indices(value: Any, name: str, like: Tensor, like_name: str) -> Tensor:
@@ -67,6 +71,21 @@ def ratios(value: Any, name: str, like: Tensor, like_name: str, dtype: torch.dty
     return value.detach().to(dtype).contiguous()
 
 
+def class_weight(value: Any, name: str, like: Tensor, like_name: str, dtype: torch.dtype) -> Tensor:
+    """Fail unless `value` is a floating point (K,) for `like`'s K columns; in `dtype`, contiguous, no gradient."""
+    if floating(value, name).ndim != 1 or value.shape[0] != like.shape[1]:
+        raise ValueError(f"{name} must be (K,) = ({like.shape[1]},) as {like_name} has K classes, got {shape(value)}")
+    same_device(value, name, like, like_name)
+    return value.detach().to(dtype).contiguous()
+
+
+def flag(value: Any, name: str) -> bool:
+    """Fail unless `value` is a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, got {type(value).__name__}")
+    return value
+
+
 def batch(value: Any, name: str) -> Tensor:
     """Fail unless `value` is a dense tensor with a batch dimension."""
     if tensor(value, name).ndim == 0:
@@ -75,7 +94,7 @@ def batch(value: Any, name: str) -> Tensor:
 
 
 def boxes(value: Any, name: str, like: Tensor, like_name: str) -> Tensor:
-    """Fail unless `value` is an integer (N, 4) for images (N, ..., H, W), (N, 2) for signals; int64, contiguous."""
+    """Fail unless `value` is an integer (N, 4) for (N, ..., H, W), or (N, 2) for (N, ..., L); int64, contiguous."""
     if tensor(value, name).dtype not in INTEGERS:
         raise TypeError(f"{name} must be an integer tensor, got {value.dtype}")
     if value.ndim != 2 or value.shape[0] != like.shape[0] or value.shape[1] not in (2, 4):

@@ -31,9 +31,7 @@ class Mixer(nn.Module):
         self.alpha = checks.positive(alpha, "alpha")
         self.num_classes = None if num_classes is None else checks.count(num_classes, "num_classes")
         self.p = checks.number(p, "p", 0, 1)
-        if not isinstance(per_sample, bool):
-            raise TypeError(f"per_sample must be a bool, got {type(per_sample).__name__}")
-        self.per_sample = per_sample
+        self.per_sample = checks.flag(per_sample, "per_sample")
         self.generator = _generator(generator)
 
     def forward(
