@@ -42,7 +42,7 @@ sanitize: $(C_TESTS:%=build/sanitize/%)
 
 # ThreadSanitizer over the rows that threads share.
 races: FLAGS = $(call SANITIZE,thread)
-races: build/races/test_loss
+races: build/races/test_loss build/races/test_mix
 	@for t in $^; do $$t || exit 1; done
 
 build/sanitize/% build/races/%: tests/c/%.c tests/c/no_torch.h $(wildcard csrc/*.[ch] csrc/cpu/*.[ch])

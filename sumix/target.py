@@ -60,6 +60,7 @@ class MixTarget(NamedTuple):
         """
         checks.count(num_classes, "num_classes")
         smoothing = checks.number(label_smoothing, "label_smoothing", 0, 1)
+        checks.batch(self.lam, "lam")
         y_a = checks.indices(self.y_a, "y_a", self.lam, "lam")
         y_b = checks.indices(self.y_b, "y_b", self.lam, "lam")
         lam = checks.ratios(self.lam, "lam", y_a, "y_a", torch.float32)
