@@ -10,7 +10,11 @@ except ImportError as error:
 if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < (2, 10):
     raise ImportError(f"sumix needs torch 2.10 or newer, found torch {torch.__version__}")
 
-from sumix import _C  # noqa: F401, E402  (importing it registers torch.ops.sumix)
-from sumix import ops, reference  # noqa: E402
+from sumix import _C  # noqa: F401  (importing it registers torch.ops.sumix)
+from sumix import ops, reference
+from sumix.head import SUMixHead, SUMixOutput
+from sumix.loss import SUMixLoss
+from sumix.ops.loss import SUMixParts
+from sumix.target import MixTarget
 
-__all__ = ["ops", "reference"]
+__all__ = ["MixTarget", "SUMixHead", "SUMixLoss", "SUMixOutput", "SUMixParts", "ops", "reference"]

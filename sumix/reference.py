@@ -1,9 +1,311 @@
-"""Plain PyTorch twins of the operators: what tests compare with, benchmarks start from, and devices without kernels use."""
+"""Plain PyTorch twins of the operators: what tests compare with, benchmarks start from, and devices without kernels use.
 
+Each op has a twin of its name, written from its formula and differentiated by autograd. The functions named `*_explicit` and
+`*_backward` have the op's own schema instead and compute their gradients themselves: autograd is off inside an op.
+`published_loss` is the authors' training loss, step by step.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+RATIOS = ("area", "published", "semantic")
+WEIGHTINGS = ("sample", "batch")
+REDUCTIONS = ("none", "mean", "sum")
+
+# t = exp(min(-(beta + alpha), CAP)) stays finite; below it, equal to the published code.
+CAP = 80.0
+
+
+def scale_of(ratio: str, logits: Tensor, kappa: float, distance_scale: float | None) -> float:
+    """The factor of d / ||d||_2 for logits (N, K): kappa sqrt(K) for "semantic"; else `distance_scale`, by default N."""
+    n, k = logits.shape
+    if ratio == "semantic":
+        return kappa * math.sqrt(k)
+    return float(n if distance_scale is None else distance_scale)
+
+
+def _real(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+# Uncertainty -------------------------------------------------------------------------------------------------------
 
 
 def uncertainty(logits: Tensor) -> Tensor:
     """u = q / ||q||_2 with q = softmax(x), row by row, for logits (N, K)."""
-    q = logits.softmax(dim=1)
-    return q / q.norm(dim=1, keepdim=True)
+    q = _real(logits).softmax(dim=1)
+    return (q / q.norm(dim=1, keepdim=True)).to(logits.dtype)
+
+
+def uncertainty_backward(u: Tensor, grad_u: Tensor) -> Tensor:
+    """dL/dx = u (g - u <g, u>), row by row."""
+    wide, g = _real(u), _real(grad_u)
+    return (wide * (g - wide * (wide * g).sum(dim=1, keepdim=True))).to(u.dtype)
+
+
+# Semantic distance -------------------------------------------------------------------------------------------------
+
+
+def semantic_distance(
+    logits: Tensor, raw_logits: Tensor, masked: Tensor, scale: float, published: bool = False
+) -> Tensor:
+    """alpha = scale d / ||d||_2 with d = softmax(p - m), m = softmax(z), p = softmax(r), p[masked] = 0 (masked -1: none).
+
+    The published code has d = softmax(m - p).
+    """
+    m, p = _real(logits).softmax(dim=1), _real(raw_logits).softmax(dim=1)
+    classes = torch.arange(p.shape[1], device=p.device)
+    p = p.masked_fill(classes == masked.unsqueeze(1), 0)
+    d = ((m - p) if published else (p - m)).softmax(dim=1)
+    return (scale * d / d.norm(dim=1, keepdim=True)).to(logits.dtype)
+
+
+# The loss ----------------------------------------------------------------------------------------------------------
+
+
+def _at(rows: Tensor, labels: Tensor) -> Tensor:
+    return rows.gather(1, labels.unsqueeze(1)).squeeze(1)
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int, **options: Any) -> Tensor:
+    return F.cross_entropy(logits, labels, reduction="none", ignore_index=ignore_index, **options)
+
+
+class _Pair(NamedTuple):
+    """A batch's two labels a sample: which are kept, and a valid class in place of those that are not."""
+
+    keep_a: Tensor
+    keep_b: Tensor
+    a: Tensor
+    b: Tensor
+
+
+def _pair(y_a: Tensor, y_b: Tensor, ignore_index: int) -> _Pair:
+    keep_a, keep_b = y_a != ignore_index, y_b != ignore_index
+    return _Pair(keep_a, keep_b, y_a.where(keep_a, 0), y_b.where(keep_b, 0))
+
+
+@torch.no_grad()
+def _learn_ratio(
+    z: Tensor, r: Tensor, labels: _Pair, perm: Tensor, lam: Tensor, ratio: str, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """lam~ and both distances. lam~ is lam where one label is ignored: the other alone says nothing of their ratio."""
+    if ratio == "area":
+        return lam, torch.zeros_like(z), torch.zeros_like(z)
+    published = ratio == "published"
+    alpha_a = semantic_distance(z, r, labels.b.where(labels.keep_b, -1), scale, published)
+    alpha_b = semantic_distance(z, r[perm], labels.a.where(labels.keep_a, -1), scale, published)
+    logit = lam.log() - (-lam).log1p() - _at(alpha_a, labels.a) + _at(alpha_b, labels.b)
+    return logit.sigmoid().where(labels.keep_a & labels.keep_b, lam), alpha_a, alpha_b
+
+
+def _weigh(learned: Tensor, labels: _Pair, weighting: str) -> Tensor:
+    """The ratio that multiplies the cross entropies: lam~, or its mean over the batch."""
+    if weighting == "sample":
+        return learned
+    kept = labels.keep_a | labels.keep_b
+    return (learned.where(kept, 0).sum() / kept.sum()).expand_as(learned)
+
+
+def _totals(
+    used: Tensor, lam: Tensor, labels: _Pair, class_weight: Tensor | None, reduction: str
+) -> tuple[Tensor | float, Tensor | float]:
+    """What the classification term and the regulariser are divided by."""
+    if reduction != "mean":
+        return 1.0, 1.0
+    weight_a = labels.keep_a if class_weight is None else class_weight[labels.a] * labels.keep_a
+    weight_b = labels.keep_b if class_weight is None else class_weight[labels.b] * labels.keep_b
+    return (used * weight_a + (1 - used) * weight_b).sum(), (lam * labels.keep_a + (1 - lam) * labels.keep_b).sum()
+
+
+def sumix_loss(
+    logits: Tensor,
+    raw_logits: Tensor,
+    uncertainty: Tensor | None,
+    raw_uncertainty: Tensor | None,
+    y_a: Tensor,
+    y_b: Tensor,
+    perm: Tensor,
+    lam: Tensor,
+    *,
+    gamma: float = 0.5,
+    ratio: str = "semantic",
+    weighting: str = "sample",
+    kappa: float = 0.3,
+    distance_scale: float | None = None,
+    reduction: str = "mean",
+    class_weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int = -100,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Twin of `sumix.ops.sumix_loss`, vectorised. Returns loss, lam~ (N,), classification (N,), regularizer (N,)."""
+    z, r = _real(logits), _real(raw_logits)
+    v, u = (z, r) if uncertainty is None else (_real(uncertainty), _real(raw_uncertainty))
+    lam, labels = lam.to(z.dtype), _pair(y_a, y_b, ignore_index)
+    learned, alpha_a, alpha_b = _learn_ratio(z, r, labels, perm, lam, ratio, scale_of(ratio, z, kappa, distance_scale))
+    used = _weigh(learned, labels, weighting)
+
+    weight = None if class_weight is None else class_weight.to(z.dtype)
+    options = {"weight": weight, "label_smoothing": label_smoothing}
+    ce_a, ce_b = (_cross_entropy(z, y, ignore_index, **options) for y in (y_a, y_b))
+    classification = used * ce_a + (1 - used) * ce_b
+    t_a = (-(u + v + alpha_a)).clamp(max=CAP).exp()
+    t_b = (-(u[perm] + v + alpha_b)).clamp(max=CAP).exp()
+    regularizer = lam * _cross_entropy(t_a, y_a, ignore_index) + (1 - lam) * _cross_entropy(t_b, y_b, ignore_index)
+
+    if reduction == "none":
+        loss = classification + gamma * regularizer
+    else:
+        class_total, regularizer_total = _totals(used, lam, labels, weight, reduction)
+        loss = classification.sum() / class_total + gamma * (regularizer.sum() / regularizer_total)
+    return loss, learned, classification.detach(), regularizer.detach()
+
+
+def sumix_loss_explicit(
+    logits: Tensor,
+    raw_logits: Tensor,
+    uncertainty: Tensor,
+    raw_uncertainty: Tensor,
+    y_a: Tensor,
+    y_b: Tensor,
+    perm: Tensor,
+    lam: Tensor,
+    class_weight: Tensor,
+    ratio: int,
+    weighting: int,
+    reduction: int,
+    gamma: float,
+    scale: float,
+    label_smoothing: float,
+    ignore_index: int,
+    needs_grad: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The loss with its gradients under the op's own schema, for devices without kernels.
+
+    Absent tensors have shape (0,). Returns loss, parts (3, N), and the gradients that `sumix_loss_backward` scales:
+    by the mixed logits, the mixed uncertainty, the raw uncertainty (sample i's own share, or the sum), the partner's share.
+    """
+    plain, name = uncertainty.ndim == 1, REDUCTIONS[reduction]
+    weight = None if class_weight.ndim == 1 and class_weight.numel() == 0 else class_weight
+    loss, *parts = sumix_loss(
+        logits,
+        raw_logits,
+        None if plain else uncertainty,
+        None if plain else raw_uncertainty,
+        *(y_a, y_b, perm, lam),
+        gamma=gamma,
+        ratio=RATIOS[ratio],
+        weighting=WEIGHTINGS[weighting],
+        kappa=scale / math.sqrt(logits.shape[1]),
+        distance_scale=scale,
+        reduction=name,
+        class_weight=weight,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+    )
+    absent = lam.new_empty(0)
+    if not needs_grad:
+        return loss, torch.stack(parts), absent, lam.new_empty(0), lam.new_empty(0), lam.new_empty(0)
+
+    z, r = _real(logits), _real(raw_logits)
+    v, u = (z, r) if plain else (_real(uncertainty), _real(raw_uncertainty))
+    labels = _pair(y_a, y_b, ignore_index)
+    learned, alpha_a, alpha_b = _learn_ratio(z, r, labels, perm, lam, RATIOS[ratio], scale)
+    used = _weigh(learned, labels, WEIGHTINGS[weighting])
+    class_total, regularizer_total = _totals(used, lam, labels, weight, name)
+    hot_a = F.one_hot(labels.a, z.shape[1]) * labels.keep_a.unsqueeze(1)
+    hot_b = F.one_hot(labels.b, z.shape[1]) * labels.keep_b.unsqueeze(1)
+    weights = torch.ones_like(z[0]) if weight is None else weight
+
+    # dCE/dz = (sum of the target) softmax(z) - target, for the target that class weights and smoothing make of both labels.
+    target = (1 - label_smoothing) * weights * (used.unsqueeze(1) * hot_a + (1 - used).unsqueeze(1) * hot_b)
+    kept = used * labels.keep_a + (1 - used) * labels.keep_b
+    target = target + label_smoothing / z.shape[1] * weights * kept.unsqueeze(1)
+    grad_z = (target.sum(dim=1, keepdim=True) * z.softmax(dim=1) - target) / class_total
+
+    def share(exponent: Tensor, hot: Tensor, part: Tensor, keep: Tensor) -> Tensor:
+        t = exponent.clamp(max=CAP).exp()
+        grad = (gamma * part * keep / regularizer_total).unsqueeze(1) * (t.softmax(dim=1) - hot) * -t
+        return grad.where((exponent <= CAP) | exponent.isnan(), 0)
+
+    own = share(-(u + v + alpha_a), hot_a, lam, labels.keep_a)
+    other = share(-(u[perm] + v + alpha_b), hot_b, 1 - lam, labels.keep_b)
+    grad_v = absent
+    if plain:
+        grad_z = grad_z + (own + other)
+    else:
+        grad_v = own + other
+    if name == "none":
+        return loss, torch.stack(parts), grad_z, grad_v, own, other
+    return loss, torch.stack(parts), grad_z, grad_v, own.index_add(0, perm, other), lam.new_empty(0)
+
+
+def sumix_loss_backward(
+    grad_loss: Tensor,
+    logits: Tensor,
+    raw_logits: Tensor,
+    uncertainty: Tensor,
+    raw_uncertainty: Tensor,
+    grad_logits: Tensor,
+    grad_uncertainty: Tensor,
+    grad_raw: Tensor,
+    grad_partner: Tensor,
+    perm: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scales what `sumix_loss_explicit` left by the incoming gradient, () or (N,), under the op's own schema."""
+    g = grad_loss.unsqueeze(1) if grad_loss.ndim else grad_loss
+    raw = grad_raw * g
+    if grad_partner.ndim == 2:
+        raw = raw.index_add(0, perm, grad_partner * g)
+    mixed = grad_uncertainty * g if grad_uncertainty.ndim == 2 else grad_uncertainty.clone()
+    return (grad_logits * g).to(logits.dtype), mixed.to(logits.dtype), raw.to(logits.dtype)
+
+
+def published_loss(
+    logits: Tensor,
+    raw_logits: Tensor,
+    uncertainty: Tensor,
+    raw_uncertainty: Tensor,
+    y_a: Tensor,
+    y_b: Tensor,
+    perm: Tensor,
+    lam: float,
+    gamma: float = 0.5,
+) -> Tensor:
+    """What the authors' training code computes, a step after the other as it does: loops over the batch and all.
+
+    One `lam` a batch. Its cross entropies are means over the batch before the per-sample ratio multiplies them. In the plain
+    form the logits are passed for the uncertainties; it overflows there once a logit and an uncertainty sum to about -88 in
+    float32, since its exponent has no bound.
+    """
+    n = logits.shape[0]
+    with torch.no_grad():
+        raw, mixed = raw_logits.softmax(dim=1), logits.softmax(dim=1)
+        raw_b = raw[perm].clone()
+        raw_a = raw.clone()
+        for i in range(n):  # each raw sample forgets the other sample's class
+            raw_a[i, y_b[i].item()] = 0
+            raw_b[i, y_a[i].item()] = 0
+        distance_a, distance_b = (mixed - raw_a).softmax(dim=1), (mixed - raw_b).softmax(dim=1)
+        alpha_a = n * distance_a / distance_a.norm(dim=1, keepdim=True)
+        alpha_b = n * distance_b / distance_b.norm(dim=1, keepdim=True)
+        ratios = []
+        for i in range(n):
+            weight_a = lam * torch.exp(-alpha_a[i, y_a[i].item()])
+            weight_b = (1 - lam) * torch.exp(-alpha_b[i, y_b[i].item()])
+            ratios.append(weight_a / (weight_a + weight_b))
+
+    ce_a, ce_b = F.cross_entropy(logits, y_a), F.cross_entropy(logits, y_b)
+    classification = logits.new_zeros(())
+    for i in range(n):
+        classification = classification + ratios[i] * ce_a + (1 - ratios[i]) * ce_b
+    classification = classification / n
+
+    feature_a = torch.exp(-(raw_uncertainty + uncertainty + alpha_a))
+    feature_b = torch.exp(-(raw_uncertainty[perm] + uncertainty + alpha_b))
+    regularizer = lam * F.cross_entropy(feature_a, y_a) + (1 - lam) * F.cross_entropy(feature_b, y_b)
+    return classification + gamma * regularizer

@@ -3,6 +3,8 @@
 Each calls `torch.ops.sumix.<name>`, which can be used directly where its checks are not wanted.
 """
 
+from sumix.ops.loss import SUMixParts, sumix_loss
+from sumix.ops.semantic_distance import semantic_distance
 from sumix.ops.uncertainty import uncertainty
 
-__all__ = ["uncertainty"]
+__all__ = ["SUMixParts", "semantic_distance", "sumix_loss", "uncertainty"]

@@ -37,16 +37,20 @@ def rows(value: Any, name: str) -> Tensor:
     return value
 
 
-def same_shape(value: Tensor, name: str, like: Tensor, like_name: str) -> None:
-    """Fail unless both have one shape."""
-    if value.shape != like.shape:
-        raise ValueError(f"{name} must have the shape of {like_name}, {shape(like)}, got {shape(value)}")
-
-
 def same_device(value: Tensor, name: str, like: Tensor, like_name: str) -> None:
     """Fail unless both are on one device."""
     if value.device != like.device:
         raise ValueError(f"{name} must be on the device of {like_name}, {like.device}, got {value.device}")
+
+
+def like(value: Any, name: str, other: Tensor, other_name: str, *, any_dtype: bool = False) -> Tensor:
+    """Fail unless `value` is floating point with the shape, the device and (unless `any_dtype`) the dtype of `other`."""
+    if floating(value, name).shape != other.shape:
+        raise ValueError(f"{name} must have the shape of {other_name}, {shape(other)}, got {shape(value)}")
+    if not any_dtype and value.dtype != other.dtype:
+        raise TypeError(f"{name} must have the dtype of {other_name}, {other.dtype}, got {value.dtype}")
+    same_device(value, name, other, other_name)
+    return value
 
 
 def indices(value: Any, name: str, like: Tensor, like_name: str) -> Tensor:
@@ -67,6 +71,21 @@ def ratios(value: Any, name: str, like: Tensor, like_name: str, dtype: torch.dty
     return value.detach().to(dtype).contiguous()
 
 
+def class_weight(value: Any, name: str, like: Tensor, like_name: str, dtype: torch.dtype) -> Tensor:
+    """Fail unless `value` is a floating point (K,) beside `like`'s K columns; in `dtype`, contiguous, without gradient."""
+    if floating(value, name).ndim != 1 or value.shape[0] != like.shape[1]:
+        raise ValueError(f"{name} must be (K,) = ({like.shape[1]},) as {like_name} has K classes, got {shape(value)}")
+    same_device(value, name, like, like_name)
+    return value.detach().to(dtype).contiguous()
+
+
+def flag(value: Any, name: str) -> bool:
+    """Fail unless `value` is a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, got {type(value).__name__}")
+    return value
+
+
 def number(value: Any, name: str, low: float, high: float = float("inf")) -> float:
     """Fail unless `value` is a finite number from `low` to `high`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -75,6 +94,15 @@ def number(value: Any, name: str, low: float, high: float = float("inf")) -> flo
         expected = f"at least {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
         raise ValueError(f"{name} must be finite and {expected}, got {value}")
     return float(value)
+
+
+def count(value: Any, name: str) -> int:
+    """Fail unless `value` is an int of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return value
 
 
 def choice(value: Any, name: str, options: tuple[str, ...]) -> int:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from sumix import reference
 from sumix.ops import checks
 
 _op = torch.ops.sumix.uncertainty.default
@@ -46,6 +47,10 @@ def _(logits: Tensor) -> Tensor:
 @torch.library.register_fake("sumix::uncertainty_backward")
 def _(u: Tensor, grad_u: Tensor) -> Tensor:
     return u.new_empty(u.shape)
+
+
+torch.library.impl("sumix::uncertainty", "default", reference.uncertainty)  # devices without kernels
+torch.library.impl("sumix::uncertainty_backward", "default", reference.uncertainty_backward)
 
 
 def _setup_context(ctx, inputs, output) -> None:

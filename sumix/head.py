@@ -1,0 +1,76 @@
+"""The classifier head with an uncertainty branch."""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from sumix import ops
+from sumix.ops import checks
+
+
+class SUMixOutput(NamedTuple):
+    """What `SUMixHead` returns in training mode and `SUMixLoss` takes."""
+
+    logits: Tensor
+    """(N, K)."""
+    uncertainty: Tensor | None = None
+    """(N, K), or None in the plain form, where the loss uses the logits."""
+    features: Tensor | None = None
+    """(N, D, h, w): the feature map that the head was given, without gradient; None if it was given pooled features."""
+
+
+class SUMixHead(nn.Module):
+    r"""Linear classifier that also estimates its uncertainty: in place of a network's last linear layer.
+
+    In training mode it returns `SUMixOutput(logits, uncertainty, features)`, in eval mode the logits alone, so that
+    evaluation code needs no change. The uncertainty is :math:`u = q / \|q\|_2` with
+    :math:`q = \mathrm{softmax}(W_u f + b_u)` of a second linear layer (`ops.uncertainty`).
+
+    Parameters
+    ----------
+    in_features : int
+        D, the number of features.
+    num_classes : int
+        K.
+    normalized : bool
+        False is the plain form, which the paper uses for ImageNet: no second layer, the logits are the uncertainty.
+    bias : bool
+        Whether the linear layers have one.
+
+    Shape
+    -----
+    Input (N, D), or a feature map (N, D, h, w), which is averaged over its places. Logits and uncertainty (N, K).
+
+    Examples
+    --------
+    >>> model = torchvision.models.resnet18()
+    >>> model.fc = SUMixHead(512, num_classes=100)
+
+    References
+    ----------
+    Qin et al., "SUMix: Mixup with Semantic and Uncertain Information", ECCV 2024, section 3.
+    """
+
+    def __init__(self, in_features: int, num_classes: int, *, normalized: bool = True, bias: bool = True) -> None:
+        super().__init__()
+        self.in_features = checks.count(in_features, "in_features")
+        self.num_classes = checks.count(num_classes, "num_classes")
+        self.normalized = checks.flag(normalized, "normalized")
+        checks.flag(bias, "bias")
+        self.classifier = nn.Linear(in_features, num_classes, bias=bias)
+        self.uncertainty = nn.Linear(in_features, num_classes, bias=bias) if normalized else None
+
+    def forward(self, features: Tensor) -> SUMixOutput | Tensor:
+        checks.tensor(features, "features")
+        if features.ndim not in (2, 4) or features.shape[1] != self.in_features:
+            d = self.in_features
+            raise ValueError(f"features must be (N, {d}) or (N, {d}, h, w), got {checks.shape(features)}")
+        pooled = features if features.ndim == 2 else features.mean(dim=(2, 3))
+        logits = self.classifier(pooled)
+        if not self.training:
+            return logits
+        uncertainty = None if self.uncertainty is None else ops.uncertainty(self.uncertainty(pooled))
+        return SUMixOutput(logits, uncertainty, features.detach() if features.ndim == 4 else None)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, num_classes={self.num_classes}, normalized={self.normalized}"

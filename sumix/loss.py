@@ -1,0 +1,119 @@
+"""The SUMix loss as a criterion."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from sumix.head import SUMixOutput
+from sumix.ops import checks
+from sumix.ops.loss import SUMixParts, resolve_options, run
+from sumix.target import MixTarget
+
+
+class SUMixLoss(nn.Module):
+    """Cross entropy whose mix ratio is learned per sample from what the network sees, plus an uncertainty regulariser.
+
+    `criterion(mixed_output, raw_output, target)` takes the network's outputs for the mixed and for the raw images of one
+    batch (both with gradient) and the `MixTarget` that a transform returned. Formula, gradients and numerical limits:
+    `sumix.ops.sumix_loss`.
+
+    Parameters
+    ----------
+    gamma : float
+        Weight of the regulariser, at least 0. The paper: 0.5 (CIFAR-100, CUB, Aircraft, ImageNet), 1.0 (Tiny-ImageNet).
+    ratio : {"semantic", "published", "area"}
+        "semantic": what the paper sets out to do; `ratio="published", weighting="batch"` is the authors' exact loss, whose
+        ratio moves the other way; "area": no correction.
+    weighting : {"sample", "batch"}
+        Whether each sample's cross entropies get its own ratio, or the batch's mean ratio as in the authors' code.
+    kappa : float
+        Strength of "semantic", at least 0, independent of batch size and class count.
+    distance_scale : float or None
+        Strength of "published", at least 0; None for the batch size, as in the authors' code.
+    reduction : {"mean", "sum", "none"}
+    weight : Tensor, shape (K,), floating point, or None
+        Class weights, in the classification term only, as in torch.nn.CrossEntropyLoss.
+    label_smoothing : float
+        In [0, 1], in the classification term only.
+    ignore_index : int
+        Labels of this value do not count.
+    return_parts : bool
+        Return `(loss, SUMixParts(lam, classification, regularizer))`, each part of shape (N,) and without gradient.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument that does not fit, when constructed or called.
+
+    Examples
+    --------
+    >>> mix, criterion = CutMix(alpha=0.2), SUMixLoss()
+    >>> mixed, target = mix(images, labels)
+    >>> loss = criterion(model(mixed), model(images), target)
+
+    References
+    ----------
+    Qin et al., "SUMix: Mixup with Semantic and Uncertain Information", ECCV 2024, section 3.
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        gamma: float = 0.5,
+        *,
+        ratio: str = "semantic",
+        weighting: str = "sample",
+        kappa: float = 0.3,
+        distance_scale: float | None = None,
+        reduction: str = "mean",
+        weight: Tensor | None = None,
+        label_smoothing: float = 0.0,
+        ignore_index: int = -100,
+        return_parts: bool = False,
+    ) -> None:
+        super().__init__()
+        options = (gamma, ratio, weighting, kappa, distance_scale, reduction, label_smoothing, ignore_index)
+        resolve_options(*options)  # refuses what does not fit, here rather than in the first step
+        if weight is not None and checks.floating(weight, "weight").ndim != 1:
+            raise ValueError(f"weight must be (K,), got {checks.shape(weight)}")
+        self.gamma, self.ratio, self.weighting, self.kappa = gamma, ratio, weighting, kappa
+        self.distance_scale, self.reduction = distance_scale, reduction
+        self.label_smoothing, self.ignore_index = label_smoothing, ignore_index
+        self.return_parts = checks.flag(return_parts, "return_parts")
+        self.register_buffer("weight", weight)
+
+    def forward(
+        self, mixed: SUMixOutput | Tensor, raw: SUMixOutput | Tensor, target: MixTarget
+    ) -> Tensor | tuple[Tensor, SUMixParts]:
+        z, v = _unpack(mixed, "mixed")
+        r, u = _unpack(raw, "raw")
+        if (v is None) != (u is None):
+            raise TypeError(
+                "mixed and raw must both carry an uncertainty, or neither; are both from a model in training mode?"
+            )
+        if not isinstance(target, MixTarget):
+            raise TypeError(
+                f"target must be the MixTarget of a transform without num_classes, got {type(target).__name__}"
+            )
+        options = resolve_options(
+            *(self.gamma, self.ratio, self.weighting, self.kappa, self.distance_scale, self.reduction),
+            *(self.label_smoothing, self.ignore_index),
+        )
+        loss, parts = run(z, r, v, u, target.y_a, target.y_b, target.perm, target.lam, self.weight, *options)
+        return (loss, SUMixParts(*parts.unbind(0))) if self.return_parts else loss
+
+    def extra_repr(self) -> str:
+        strength = {"semantic": f", kappa={self.kappa}", "published": f", distance_scale={self.distance_scale}"}
+        return (
+            f"gamma={self.gamma}, ratio={self.ratio!r}{strength.get(self.ratio, '')}, weighting={self.weighting!r}, "
+            f"reduction={self.reduction!r}, label_smoothing={self.label_smoothing}"
+        )
+
+
+def _unpack(output: Any, name: str) -> tuple[Tensor, Tensor | None]:
+    if isinstance(output, SUMixOutput):
+        return output.logits, output.uncertainty
+    if isinstance(output, Tensor):
+        return output, None
+    raise TypeError(f"{name} must be a SUMixOutput or a Tensor of logits, got {type(output).__name__}")

@@ -1,0 +1,267 @@
+"""The SUMix loss."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sumix import reference
+from sumix.ops import checks
+
+_op = torch.ops.sumix.sumix_loss.default
+_backward = torch.ops.sumix.sumix_loss_backward.default
+
+
+class SUMixParts(NamedTuple):
+    """What the loss is made of, a value a sample, for logging: float32 (float64 for float64 logits), without gradient."""
+
+    lam: Tensor
+    """(N,): the ratio in use, lam~, the weight of the sample's own label."""
+    classification: Tensor
+    """(N,): lam~ CE(z, y_a) + (1 - lam~) CE(z, y_b)."""
+    regularizer: Tensor
+    """(N,): the uncertainty regulariser, not yet multiplied by gamma."""
+
+
+def sumix_loss(
+    logits: Tensor,
+    raw_logits: Tensor,
+    uncertainty: Tensor | None,
+    raw_uncertainty: Tensor | None,
+    y_a: Tensor,
+    y_b: Tensor,
+    perm: Tensor,
+    lam: Tensor,
+    *,
+    gamma: float = 0.5,
+    ratio: str = "semantic",
+    weighting: str = "sample",
+    kappa: float = 0.3,
+    distance_scale: float | None = None,
+    reduction: str = "mean",
+    class_weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int = -100,
+) -> tuple[Tensor, SUMixParts]:
+    r"""The SUMix loss: cross entropy with a mix ratio learned per sample, and an uncertainty regulariser.
+
+    With z, r the logits and v, u the uncertainties of the mixed and the raw images, and lam the area ratio,
+
+    .. math::
+        \tilde\lambda &= \frac{\lambda e^{-\alpha_{y_a}}}{\lambda e^{-\alpha_{y_a}} + (1 - \lambda) e^{-\alpha'_{y_b}}} \\
+        L &= \mathrm{mean}(\tilde\lambda\, CE(z, y_a) + (1 - \tilde\lambda)\, CE(z, y_b))
+           + \gamma\, \mathrm{mean}(\lambda\, CE(t, y_a) + (1 - \lambda)\, CE(t', y_b)) \\
+        t &= \exp(\min(-(u + v + \alpha), 80)), \quad t' = \exp(\min(-(u_{perm} + v + \alpha'), 80))
+
+    where alpha is the `semantic_distance` between the mix and the own image, alpha' that to the partner. Gradients flow into
+    z, v and u (both rows that a sample uses), not through alpha and lam~. The loss is finite for logits of any size whose
+    differences are; the minimum with 80 is where it departs from the published code, which overflows.
+
+    Forward computes the gradients in the same pass. It can be differentiated once, in reverse mode; rows may repeat in
+    `perm`. On CPU the result does not depend on the number of threads.
+
+    Parameters
+    ----------
+    logits, raw_logits : Tensor, shape (N, K), floating point
+        Outputs of the network for the mixed and for the raw images. Half precision is computed in float32.
+    uncertainty, raw_uncertainty : Tensor, shape (N, K), or None
+        v and u, usually `ops.uncertainty` of a second linear layer. Both None is the plain form: the logits themselves.
+    y_a, y_b : Tensor, shape (N,), integer
+        Labels of the own image and of the partner; classes from 0 to K - 1, or `ignore_index`.
+    perm : Tensor, shape (N,), integer
+        Which image was mixed into each: partner of sample i is raw image perm[i].
+    lam : Tensor, shape (N,), floating point, in [0, 1]
+        Weight of the own image, its share of the area.
+    gamma : float
+        Weight of the regulariser, at least 0.
+    ratio : {"semantic", "published", "area"}
+        How lam~ is found. "semantic": alpha = kappa sqrt(K) d / ||d||_2, d = softmax(p - m), large where the mix has lost a
+        class. "published": the authors' code, d = softmax(m - p) times `distance_scale`. "area": lam~ = lam, alpha = 0.
+    weighting : {"sample", "batch"}
+        "sample" as above; "batch" uses the batch's mean of lam~ for every sample, as the authors' code in effect does.
+    kappa : float
+        Strength of "semantic", at least 0, independent of batch size and class count.
+    distance_scale : float or None
+        Strength of "published", at least 0; None for the batch size, as in the authors' code.
+    reduction : {"mean", "sum", "none"}
+        "mean" divides the classification term by the sum of lam~ w[y_a] + (1 - lam~) w[y_b] (N without weights).
+    class_weight : Tensor, shape (K,), floating point, or None
+        w of torch.nn.CrossEntropyLoss, in the classification term only.
+    label_smoothing : float
+        In [0, 1], as in torch.nn.CrossEntropyLoss, in the classification term only.
+    ignore_index : int
+        A label of this value drops its terms, and does not count in means; such a sample's lam~ is lam.
+
+    Returns
+    -------
+    loss : Tensor, shape () or (N,) for "none", float32 (float64 for float64 logits)
+    parts : SUMixParts
+        lam~, the classification term and the regulariser of each sample, shape (N,).
+
+    Raises
+    ------
+    TypeError
+        If an argument has the wrong type or dtype.
+    ValueError
+        If shapes, devices or options do not fit; on CPU also if a label, partner or ratio lies outside its range or is NaN
+        (RuntimeError from a compiled graph).
+
+    References
+    ----------
+    Qin et al., "SUMix: Mixup with Semantic and Uncertain Information", ECCV 2024, section 3.
+    """
+    options = resolve_options(gamma, ratio, weighting, kappa, distance_scale, reduction, label_smoothing, ignore_index)
+    tensors = (logits, raw_logits, uncertainty, raw_uncertainty, y_a, y_b, perm, lam, class_weight)
+    loss, parts = run(*tensors, *options)
+    return loss, SUMixParts(*parts.unbind(0))
+
+
+def resolve_options(
+    gamma: float,
+    ratio: str,
+    weighting: str,
+    kappa: float,
+    distance_scale: float | None,
+    reduction: str,
+    label_smoothing: float,
+    ignore_index: int,
+) -> tuple[int, int, int, float, float, float | None, float, int]:
+    """Check the options that are no tensors, and number those that are names, in the order that `run` takes them."""
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
+        raise TypeError(f"ignore_index must be an int, got {type(ignore_index).__name__}")
+    return (
+        checks.choice(ratio, "ratio", reference.RATIOS),
+        checks.choice(weighting, "weighting", reference.WEIGHTINGS),
+        checks.choice(reduction, "reduction", reference.REDUCTIONS),
+        checks.number(gamma, "gamma", 0),
+        checks.number(kappa, "kappa", 0),
+        None if distance_scale is None else checks.number(distance_scale, "distance_scale", 0),
+        checks.number(label_smoothing, "label_smoothing", 0, 1),
+        ignore_index,
+    )
+
+
+def run(
+    logits: Tensor,
+    raw_logits: Tensor,
+    uncertainty: Tensor | None,
+    raw_uncertainty: Tensor | None,
+    y_a: Tensor,
+    y_b: Tensor,
+    perm: Tensor,
+    lam: Tensor,
+    class_weight: Tensor | None,
+    ratio: int,
+    weighting: int,
+    reduction: int,
+    gamma: float,
+    kappa: float,
+    distance_scale: float | None,
+    label_smoothing: float,
+    ignore_index: int,
+) -> tuple[Tensor, Tensor]:
+    """The loss and its parts (3, N), for options that `resolve_options` has checked."""
+    checks.rows(logits, "logits")
+    if (uncertainty is None) != (raw_uncertainty is None):
+        raise ValueError("uncertainty and raw_uncertainty must be given both, or be None both")
+    checks.like(raw_logits, "raw_logits", logits, "logits", any_dtype=True)
+    rows = [logits, raw_logits]
+    if uncertainty is not None:
+        checks.like(uncertainty, "uncertainty", logits, "logits", any_dtype=True)
+        checks.like(raw_uncertainty, "raw_uncertainty", logits, "logits", any_dtype=True)
+        rows += [uncertainty, raw_uncertainty]
+    dtype = logits.dtype
+    if any(row.dtype != dtype for row in rows):  # autocast leaves some half, some not
+        for row in rows:
+            dtype = torch.promote_types(dtype, row.dtype)
+        rows = [row.to(dtype) for row in rows]
+    rows = [row.contiguous() for row in rows]
+    real = torch.float64 if dtype is torch.float64 else torch.float32
+    y_a = checks.indices(y_a, "y_a", logits, "logits")
+    y_b = checks.indices(y_b, "y_b", logits, "logits")
+    perm = checks.indices(perm, "perm", logits, "logits")
+    lam = checks.ratios(lam, "lam", logits, "logits", real)
+    absent = logits.new_empty(0)
+    if uncertainty is None:
+        rows += [absent, absent]
+    weight = absent
+    if class_weight is not None:
+        weight = checks.class_weight(class_weight, "class_weight", logits, "logits", real)
+    scale = reference.scale_of(reference.RATIOS[ratio], logits, kappa, distance_scale)
+    needs_grad = torch.is_grad_enabled() and any(row.requires_grad for row in rows)
+    try:
+        loss, parts, *_ = _op(
+            *(*rows, y_a, y_b, perm, lam, weight, ratio, weighting, reduction),
+            *(gamma, scale, label_smoothing, ignore_index, needs_grad),
+        )
+    except RuntimeError as error:
+        checks.reraise(error)
+    return loss, parts
+
+
+@torch.library.register_fake("sumix::sumix_loss")
+def _(
+    logits, raw_logits, uncertainty, raw_uncertainty, y_a, y_b, perm, lam, class_weight,
+    ratio, weighting, reduction, gamma, scale, label_smoothing, ignore_index, needs_grad,
+):  # fmt: skip
+    whole = reference.REDUCTIONS[reduction] == "none"
+
+    def gradient(wanted: bool) -> Tensor:
+        return lam.new_empty(logits.shape if needs_grad and wanted else (0,))
+
+    loss, parts = lam.new_empty(lam.shape if whole else ()), lam.new_empty((3, lam.shape[0]))
+    return loss, parts, gradient(True), gradient(uncertainty.ndim == 2), gradient(True), gradient(whole)
+
+
+@torch.library.register_fake("sumix::sumix_loss_backward")
+def _(
+    grad_loss, logits, raw_logits, uncertainty, raw_uncertainty, grad_logits, grad_uncertainty, grad_raw, grad_partner, perm
+):  # fmt: skip
+    return tuple(logits.new_empty(grad.shape) for grad in (grad_logits, grad_uncertainty, grad_raw))
+
+
+torch.library.impl("sumix::sumix_loss", "default", reference.sumix_loss_explicit)  # devices without kernels
+torch.library.impl("sumix::sumix_loss_backward", "default", reference.sumix_loss_backward)
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    loss, *others = output
+    ctx.mark_non_differentiable(*others)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*inputs[:9])
+    ctx.options = inputs[9:]
+    # Not saved as tensors: backward hands them over, and whoever gets them may write to them.
+    ctx.gradients = output[2:]
+
+
+def _is_one(gradient: Tensor) -> bool:
+    """The incoming gradient is exactly 1, and asking costs nothing: eager, on CPU."""
+    return type(gradient) is Tensor and gradient.device.type == "cpu" and gradient.ndim == 0 and gradient.item() == 1
+
+
+def _gradient(ctx, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    if grad_loss is None:
+        return (None,) * 17
+    tensors = ctx.saved_tensors
+    z, r, v, u, perm = *tensors[:4], tensors[6]
+    gradients, plain = ctx.gradients, v.ndim == 1
+    if gradients is None:  # handed over in an earlier backward of a graph that was retained
+        gradients = _op(*tensors, *ctx.options)[2:]
+    if gradients[0].dtype == z.dtype and not torch.is_grad_enabled() and _is_one(grad_loss):
+        ctx.gradients = None
+        grad_z, grad_v, grad_u = gradients[:3]
+    else:
+        grad_z, grad_v, grad_u = _backward(grad_loss.contiguous(), z, r, v, u, *gradients, perm)
+    if plain:
+        return grad_z, grad_u, *(None,) * 15
+    return grad_z, None, grad_v, grad_u, *(None,) * 13
+
+
+torch.library.register_autograd("sumix::sumix_loss", _gradient, setup_context=_setup_context)
+
+
+def _once(ctx, *grads) -> None:
+    raise RuntimeError("sumix::sumix_loss can be differentiated only once")
+
+
+torch.library.register_autograd("sumix::sumix_loss_backward", _once)  # without it a second derivative is silently 0
