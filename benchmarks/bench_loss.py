@@ -25,9 +25,10 @@ contestants, all given the same tensors, and all asked for the gradients to the 
   eager twin         sumix.reference.sumix_loss: the formulas, vectorised in plain PyTorch
   compiled twin      torch.compile(dynamic=False) of the twin; compiled before anything is timed
   step-by-step port  sumix.reference.published_loss: what the authors' code does, loops over the batch and all
-  clone() x 3        no contestant but a limit: reads and writes as many bytes as the three gradients have
-settings: "published" (ratio="published", weighting="batch": the authors' loss, which the port computes too) and "default"
-(ratio="semantic", weighting="sample"). GB/s counts one read of the four inputs and one write of the three gradients.
+  clone()            no contestant but a limit: moves as many bytes
+settings: "published" (ratio="published", weighting="batch": the authors' loss, which the port computes too) and
+"default" (ratio="semantic", weighting="sample"). GB/s counts one read of the four inputs and one write of the three
+gradients, for all.
 
 A second table takes the op's time apart; a third shows the memory that one forward and backward needs.
 """
@@ -74,7 +75,7 @@ class Problem:
     def expected(self) -> tuple[Tensor, ...]:
         """The float64 twin."""
         rows = [row.detach().double().requires_grad_(row.requires_grad) for row in self.rows]
-        y_a, y_b, perm, lam, *_ = self.target
+        y_a, y_b, lam, perm, _ = self.target
         loss, *_ = reference.sumix_loss(*rows, y_a, y_b, perm, lam.double(), **SETTINGS[self.setting])
         z, _, v, u = rows
         return loss.detach(), *torch.autograd.grad(loss, (z, v, u))
@@ -92,7 +93,7 @@ def losses(problem: Problem) -> dict[str, Callable[[], Tensor]]:
     """Every way to compute the problem's loss."""
     rows, target = problem.rows, problem.target
     z, r, v, u = rows
-    y_a, y_b, perm, lam, *_ = target
+    y_a, y_b, lam, perm, _ = target
     options = SETTINGS[problem.setting]
     criterion = SUMixLoss(**options)
     mixed, raw = SUMixOutput(z, v), SUMixOutput(r, u)
@@ -116,8 +117,9 @@ def compare(report: Report, problem: Problem, only: Sequence[str]) -> None:
     """The first table."""
     ways = losses(problem)
     contestants = [problem.contestant(name, ways[name]) for name in only if name in ways]
-    z, _, v, u = (row.detach() for row in problem.rows)
-    contestants.append(Contestant("clone() x 3", lambda: (z.clone(), v.clone(), u.clone()), lambda: 0.0))
+    z = problem.rows[0]
+    block = torch.rand(7 * z.numel() // 2).to(z.dtype)
+    contestants.append(Contestant("clone()", block.clone, lambda: distance((block.clone(),), (block,))))
     report.run(
         Group(
             name="loss, forward and backward",
@@ -165,7 +167,8 @@ def take_apart(report: Report, problem: Problem) -> None:
             "for comparison, as in evaluation; not part of the sum",
         ),
     }
-    print(table(["part", "us", "how"], [[name, f"{value:.1f}", how] for name, (value, how) in parts.items()]))
+    lines = [[name, f"{value:.1f}", how] for name, (value, how) in parts.items()]
+    print(table(["part", "us", "how it is found"], lines, left=(0, 2)), flush=True)
     microseconds = {name: round(value, 3) for name, (value, _) in parts.items()}
     report.extra.setdefault("parts_us", []).append({**_params(problem), **microseconds})
     report.write()
@@ -173,7 +176,7 @@ def take_apart(report: Report, problem: Problem) -> None:
 
 def _op(problem: Problem, name: str, needs_grad: bool) -> Contestant:
     rows = [row.detach() for row in problem.rows]
-    y_a, y_b, perm, lam, *_ = problem.target
+    y_a, y_b, lam, perm, _ = problem.target
     ratio, weighting = SETTINGS[problem.setting].values()
     real = torch.float64 if problem.dtype is torch.float64 else torch.float32
     call = partial(
@@ -185,7 +188,9 @@ def _op(problem: Problem, name: str, needs_grad: bool) -> Contestant:
 
     def error() -> float:
         loss, _, grad_z, grad_v, grad_u, _ = call()
-        return distance((loss, grad_z, grad_v, grad_u) if needs_grad else (loss,), problem.expected[: 1 + 3 * needs_grad])
+        return distance(
+            (loss, grad_z, grad_v, grad_u) if needs_grad else (loss,), problem.expected[: 1 + 3 * needs_grad]
+        )
 
     return Contestant(name, call, error)
 
@@ -209,59 +214,62 @@ def _params(problem: Problem) -> dict[str, Any]:
 
 
 def show_memory(report: Report, problem: Problem, names: Sequence[str]) -> None:
-    """The third table."""
-    array = problem.rows[0].numel() * problem.rows[0].element_size()
-    lines = []
-    for name in names:
-        child = subprocess.run(
-            [sys.executable, __file__, "--peak-of", name, "--dtype", _params(problem)["dtype"]]
-            + ["--size", f"{problem.n}x{problem.k}", "--threads", str(report.options.threads)],
-            env=os.environ | memory.MALLOC,
-            stdout=subprocess.PIPE,
-            check=True,
-        )
-        peak = json.loads(child.stdout)
-        report.extra.setdefault("peak_memory", []).append({**_params(problem), "name": name, **peak})
-        lines.append(
-            [name]
-            + [
-                "-" if value is None else f"{value / 2**20:.2f} MiB = {value / array:.2f} arrays"
-                for value in peak.values()
-            ]
-        )
+    """The third table, measured in a process of its own."""
+    size, dtype = f"{problem.n}x{problem.k}", _params(problem)["dtype"]
+    child = subprocess.run(
+        [sys.executable, __file__, "--size", size, "--dtype", dtype, "--setting", problem.setting, "--peak-of", *names],
+        env=os.environ | memory.MALLOC,
+        capture_output=True,
+        text=True,
+    )
+    if child.returncode != 0:
+        raise RuntimeError(f"measuring memory failed:\n{child.stderr}")
+    peaks = json.loads(child.stdout)
+    array = problem.n * problem.k * problem.dtype.itemsize
+    lines = [
+        [name, *("unknown" if peak is None else f"{peak / 2**20:.2f} MiB = {peak / array:.2f}" for peak in peaks[name])]
+        for name in names
+    ]
     print(
-        f"\nPeak memory of forward and backward above the inputs, size ({problem.n}, {problem.k}), in a process of its own. "
-        f"An array is one (N, K),\n{array / 2**20:.2f} MiB; the three gradients that the caller asked for are 3 arrays."
+        f"\nPeak memory of one forward and backward above its inputs, size ({problem.n}, {problem.k}), setting "
+        f"{problem.setting}, in MiB and in\narrays of (N, K), {array / 2**20:.2f} MiB each. "
+        "The three gradients that the caller asked for are 3 of them."
     )
     print(table(["", "torch's allocator", "resident memory"], lines), flush=True)
+    report.extra["peak_bytes"] = [
+        {**_params(problem), "name": name, "array": array, "allocated": peaks[name][0], "resident": peaks[name][1]}
+        for name in names
+    ]
     report.write()
 
 
-def peak_of(name: str, problem: Problem) -> None:
-    """What the child process of `show_memory` does."""
-    loss = losses(problem)[name]
-
-    def call() -> tuple[Tensor, ...]:
-        return problem.gradients(loss())
-
-    call()  # whatever is set up once
-    print(json.dumps({"allocated": memory.allocated_peak(call), "resident": memory.resident_peak(call)}))
+def peaks_of(names: Sequence[str], problem: Problem) -> dict[str, tuple[int, int | None]]:
+    """What the child process of `show_memory` prints: bytes by torch's allocator and of resident memory."""
+    ways = losses(problem)
+    calls = {name: problem.contestant(name, ways[name]).call for name in names}
+    peaks = {}
+    for name, call in calls.items():
+        call()  # whatever is set up once
+        peaks[name] = memory.allocated_peak(call), memory.resident_peak(call)
+    return peaks
 
 
 def bench(options: argparse.Namespace) -> None:
     dtype = getattr(torch, options.dtype)
     sizes = options.size or (SIZES[:1] if options.quick else SIZES)
-    problems = [Problem(n, k, dtype, setting) for n, k in sizes for setting in options.setting]
+    setting = options.setting[0]
+    largest = Problem(*(options.size or SIZES)[-1], dtype, setting)
     if options.peak_of:
-        return peak_of(options.peak_of, problems[0])
-    only = ["ops.sumix_loss", "SUMixLoss", "eager twin"]
-    only += ([] if options.no_compile else ["compiled twin"]) + ["step-by-step port"]
+        print(json.dumps(peaks_of(options.peak_of, largest)))
+        return
+    twins = ["eager twin"] if options.no_compile else ["eager twin", "compiled twin"]
     report = Report("loss", options)
-    for problem in problems:
-        compare(report, problem, only)
     for n, k in sizes:
-        take_apart(report, Problem(n, k, dtype, options.setting[0]))
-    show_memory(report, Problem(*sizes[-1], dtype, options.setting[0]), only[: 3 if options.no_compile else 4])
+        for name in options.setting:
+            compare(report, Problem(n, k, dtype, name), ["ops.sumix_loss", "SUMixLoss", *twins, "step-by-step port"])
+    for n, k in sizes:
+        take_apart(report, Problem(n, k, dtype, setting))
+    show_memory(report, largest, ["ops.sumix_loss", *twins])
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -277,5 +285,10 @@ if __name__ == "__main__":
     arguments.add_argument("--dtype", choices=["float32", "float64", "float16", "bfloat16"], default="float32")
     arguments.add_argument("--setting", choices=list(SETTINGS), nargs="+", default=list(SETTINGS))
     arguments.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which needs a compiler")
-    arguments.add_argument("--peak-of", metavar="CONTESTANT", help="print only this contestant's peak memory in bytes")
+    arguments.add_argument(
+        "--peak-of",
+        nargs="+",
+        metavar="CONTESTANT",
+        help="print only the peak memory of these in bytes, as JSON; the bench starts itself so, in a fresh process",
+    )
     main(arguments, bench)

@@ -17,7 +17,7 @@ MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
 
 
 def allocated_peak(call: Callable[[], Any]) -> int:
-    """Most bytes of CPU tensors, above those there before, that live at one time during `call` (its result included)."""
+    """Most bytes of CPU tensors that `call` keeps alive at one time, its result included."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         result = call()
     del result
