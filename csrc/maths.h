@@ -1,11 +1,11 @@
 /* Elementary functions that a compiler vectorises: no call, no branch, no table.
  *
- *   sumix_exp_*      exp(x) for every x: 2^n p(r) with n = round(x / ln 2), r = x - n ln 2 in [-ln 2 / 2, ln 2 / 2].
- * Full range: subnormal results, 0 and inf where exp has them, NaN for NaN. sumix_exp_unit_* exp(x) for |x| <= 1, a
- * polynomial alone: differences of probabilities need no more.
+ *   sumix_exp_*      exp(x) for x <= 88 (double: 709): 2^n p(r) with n = round(x / ln 2), r = x - n ln 2 in [-ln 2 / 2,
+ * ln 2 / 2]. NaN for NaN, 0 for -inf and wherever the result would be subnormal. sumix_exp_unit_* exp(x) for |x| <= 1,
+ * a polynomial alone: differences of probabilities need no more.
  *
- * p is the minimax polynomial of relative error (Remez) of the degree that leaves the error below half a unit in the
- * last place. Both are within 2 ulp; tests/c/test_maths.c measures it.
+ * p is the minimax polynomial of relative error (Remez) of the degree that leaves the error below one unit in the last
+ * place. Both are within 2 ulp; tests/c/test_maths.c measures it.
  */
 #ifndef SUMIX_MATHS_H
 #define SUMIX_MATHS_H
@@ -43,25 +43,19 @@ static inline uint64_t sumix_bits_of_double(double value)
 
 static inline float sumix_exp_f32(float x)
 {
-  /* Beyond these exp is 0 or inf, and n would leave the range that two factors can scale by. A NaN fails both
-   * comparisons. */
-  x = -104.0f > x ? -104.0f : x;
-  x = 89.0f < x ? 89.0f : x;
   /* Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits: a conversion without a cast that NaN could
    * upset. */
   const float magic = 0x1.8p23f, shifted = x * 0x1.715476p+0f + magic, n = shifted - magic;
   const float r = (x - n * 0x1.62ep-1f) - n * 0x1.0bfbe8p-15f;  // ln 2 in two parts: n times the first is exact
-  float p = 0x1.6ab8cep-10f;
-  p = p * r + 0x1.126dbep-7f;
-  p = p * r + 0x1.55589ep-5f;
-  p = p * r + 0x1.55540ap-3f;
-  p = p * r + 0x1.fffffap-2f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  /* 2^n in two factors, so that n may be as small as -150 and as large as 128. */
-  const int32_t exponent = (int32_t)(sumix_bits_of_float(shifted) - sumix_bits_of_float(magic)), half = exponent >> 1;
-  const uint32_t low = (uint32_t)(half + 127) << 23, high = (uint32_t)(exponent - half + 127) << 23;
-  return p * sumix_float_of_bits(low) * sumix_float_of_bits(high);
+  float p = 0x1.0fe52ep-7f;
+  p = p * r + 0x1.575ff6p-5f;
+  p = p * r + 0x1.555a1cp-3f;
+  p = p * r + 0x1.fffd18p-2f;
+  p = p * r + 0x1.fffff6p-1f;
+  p = p * r + 0x1.000002p+0f;
+  /* The low bits moved to the exponent's place; the magic's own bits fall off the end. */
+  const float power = sumix_float_of_bits((sumix_bits_of_float(shifted) << 23) + 0x3f800000u);
+  return x < -0x1.5d58ap6f ? 0.0f : p * power;  // -87.3365: the smallest normal number
 }
 
 static inline float sumix_exp_unit_f32(float x)
@@ -79,8 +73,6 @@ static inline float sumix_exp_unit_f32(float x)
 
 static inline double sumix_exp_f64(double x)
 {
-  x = -746.0 > x ? -746.0 : x;
-  x = 710.0 < x ? 710.0 : x;
   const double magic = 0x1.8p52, shifted = x * 0x1.71547652b82fep+0 + magic, n = shifted - magic;
   const double r = (x - n * 0x1.62e42feep-1) - n * 0x1.a39ef35793c76p-33;
   double p = 0x1.ad65a6b58290dp-26;
@@ -95,11 +87,8 @@ static inline double sumix_exp_f64(double x)
   p = p * r + 0x1.0000000000010p-1;
   p = p * r + 1.0;
   p = p * r + 1.0;
-  const int64_t exponent = (int64_t)(sumix_bits_of_double(shifted) - sumix_bits_of_double(magic));
-  /* Offset before halving: vector units shift 64-bit integers right only logically. */
-  const int64_t half = (int64_t)((uint64_t)(exponent + 4096) >> 1) - 2048;
-  const uint64_t low = (uint64_t)(half + 1023) << 52, high = (uint64_t)(exponent - half + 1023) << 52;
-  return p * sumix_double_of_bits(low) * sumix_double_of_bits(high);
+  const double power = sumix_double_of_bits((sumix_bits_of_double(shifted) << 52) + 0x3ff0000000000000u);
+  return x < -708.3 ? 0.0 : p * power;
 }
 
 static inline double sumix_exp_unit_f64(double x)

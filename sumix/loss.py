@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from sumix.head import SUMixOutput
 from sumix.ops import checks
-from sumix.ops.loss import SUMixParts, resolve_options, run
+from sumix.ops.loss import Options, SUMixParts, resolve_options, run
 from sumix.target import MixTarget
 
 
@@ -73,8 +73,6 @@ class SUMixLoss(nn.Module):
         return_parts: bool = False,
     ) -> None:
         super().__init__()
-        options = (gamma, ratio, weighting, kappa, distance_scale, reduction, label_smoothing, ignore_index)
-        resolve_options(*options)  # refuses what does not fit, here rather than in the first step
         if weight is not None and checks.floating(weight, "weight").ndim != 1:
             raise ValueError(f"weight must be (K,), got {checks.shape(weight)}")
         self.gamma, self.ratio, self.weighting, self.kappa = gamma, ratio, weighting, kappa
@@ -82,6 +80,8 @@ class SUMixLoss(nn.Module):
         self.label_smoothing, self.ignore_index = label_smoothing, ignore_index
         self.return_parts = checks.flag(return_parts, "return_parts")
         self.register_buffer("weight", weight)
+        self._resolved: tuple[tuple, Options | None] = ((), None)
+        self._options()  # refuses here what would fail in the first step
 
     def forward(
         self, mixed: SUMixOutput | Tensor, raw: SUMixOutput | Tensor, target: MixTarget
@@ -96,12 +96,19 @@ class SUMixLoss(nn.Module):
             raise TypeError(
                 f"target must be the MixTarget of a transform without num_classes, got {type(target).__name__}"
             )
-        options = resolve_options(
+        options = self._options()
+        loss, parts = run(z, r, v, u, target.y_a, target.y_b, target.perm, target.lam, self.weight, options)
+        return (loss, SUMixParts(*parts.unbind(0))) if self.return_parts else loss
+
+    def _options(self) -> Options:
+        """The checked options; they are checked again only when an attribute has changed, a schedule for gamma, say."""
+        raw = (
             *(self.gamma, self.ratio, self.weighting, self.kappa, self.distance_scale, self.reduction),
             *(self.label_smoothing, self.ignore_index),
         )
-        loss, parts = run(z, r, v, u, target.y_a, target.y_b, target.perm, target.lam, self.weight, *options)
-        return (loss, SUMixParts(*parts.unbind(0))) if self.return_parts else loss
+        if raw != self._resolved[0]:
+            self._resolved = (raw, resolve_options(*raw))
+        return self._resolved[1]
 
     def extra_repr(self) -> str:
         strength = {"semantic": f", kappa={self.kappa}", "published": f", distance_scale={self.distance_scale}"}

@@ -60,7 +60,7 @@ static bool ignored(const struct sumix_loss_args *a, int64_t label) { return lab
 #define SQRT sqrtf
 #define LOG logf
 #define EPSILON 0x1p-23f
-#include "distance_rows.h"
+#include "softmax_rows.h"
 #include "loss_backward_rows.h"
 #include "loss_rows.h"
 #undef REAL
@@ -74,7 +74,7 @@ static bool ignored(const struct sumix_loss_args *a, int64_t label) { return lab
 #define SQRT sqrt
 #define LOG log
 #define EPSILON 0x1p-52
-#include "distance_rows.h"
+#include "softmax_rows.h"
 #include "loss_backward_rows.h"
 #include "loss_rows.h"
 

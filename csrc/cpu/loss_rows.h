@@ -1,11 +1,17 @@
-/* The rows of loss.c for one type: included after distance_rows.h, with LOG and EPSILON defined too. */
+/* The rows of loss.c for one type: included after softmax_rows.h, with LOG and EPSILON defined too. */
+
+/* A value for the own image and one for the partner. Their rows go through the same loops side by side: twice the
+ * independent work hides the latency of reductions, which is what a short row spends its time on. */
+struct SUFFIX(pair) {
+  REAL own, other;
+};
 
 /* The rows that one sample needs: of the inputs, and of scratch. */
 struct SUFFIX(rows) {
   const REAL *z, *v, *r, *u, *r_partner, *u_partner;
-  REAL *m, *a, *b;        // m; then own and partner's e, t and t * exp(t - max t) in turn
-  REAL max_z, sum_z;      // log sum exp(z) = max_z + log(sum_z)
-  REAL scale_a, scale_b;  // alpha = scale_a * a, alpha' = scale_b * b
+  REAL *m, *a, *b;            // m; then own and partner's e, t and t * exp(t - max t) in turn
+  REAL max_z, sum_z;          // log sum exp(z) = max_z + log(sum_z)
+  struct SUFFIX(pair) scale;  // alpha = scale.own * a, alpha' = scale.other * b
 };
 
 /* Scratch for one thread: m, a, b, and room to widen six half rows. */
@@ -13,6 +19,46 @@ static REAL *SUFFIX(loss_scratch)(const struct sumix_loss_args *args)
 {
   const bool half = args->dtype == SUMIX_FLOAT16 || args->dtype == SUMIX_BFLOAT16;
   return sumix_scratch(args->k, (half ? 9 : 3) * sizeof(REAL));
+}
+
+/* a = exp(x - max x) and b = exp(y - max y). Returns their sums. */
+static struct SUFFIX(pair)
+    SUFFIX(exps_pair)(const REAL *restrict x, const REAL *restrict y, int64_t k, REAL *restrict a, REAL *restrict b)
+{
+  REAL max_x = x[0], max_y = y[0];
+#pragma omp simd reduction(max : max_x, max_y)
+  for (int64_t j = 1; j < k; j++) {
+    max_x = x[j] > max_x ? x[j] : max_x;
+    max_y = y[j] > max_y ? y[j] : max_y;
+  }
+  REAL sum_a = 0, sum_b = 0;
+#pragma omp simd reduction(+ : sum_a, sum_b)
+  for (int64_t j = 0; j < k; j++) {
+    a[j] = SUFFIX(sumix_exp)(x[j] - max_x);
+    sum_a += a[j];
+    b[j] = SUFFIX(sumix_exp)(y[j] - max_y);
+    sum_b += b[j];
+  }
+  return (struct SUFFIX(pair)){sum_a, sum_b};
+}
+
+/* m = m / sum m, and a, b to e = exp(sign (p - m)) for p = a / sum a, p' = b / sum b: see semantic_distance_rows.h.
+ * Returns
+ * ||e||_2. */
+static struct SUFFIX(pair) SUFFIX(distance_pair)(REAL *restrict a, REAL *restrict b, REAL *restrict m,
+                                                 struct SUFFIX(pair) sums, REAL sum_m, REAL sign, int64_t k)
+{
+  const REAL to_m = 1 / sum_m, to_a = sign / sums.own, to_b = sign / sums.other;
+  REAL squares_a = 0, squares_b = 0;
+#pragma omp simd reduction(+ : squares_a, squares_b)
+  for (int64_t j = 0; j < k; j++) {
+    m[j] *= to_m;
+    a[j] = SUFFIX(sumix_exp_unit)(a[j] * to_a - sign * m[j]);
+    squares_a += a[j] * a[j];
+    b[j] = SUFFIX(sumix_exp_unit)(b[j] * to_b - sign * m[j]);
+    squares_b += b[j] * b[j];
+  }
+  return (struct SUFFIX(pair)){SQRT(squares_a), SQRT(squares_b)};
 }
 
 /* Softmax of the mixed row and both distances. */
@@ -28,23 +74,18 @@ static void SUFFIX(distances)(const struct sumix_loss_args *args, int64_t i, REA
   rows->b = scratch + 2 * k;
 
   rows->sum_z = SUFFIX(exps)(rows->z, k, rows->m, &rows->max_z);
-  const REAL to_m = 1 / rows->sum_z;
-#pragma omp simd
-  for (int64_t j = 0; j < k; j++) rows->m[j] *= to_m;
-
-  rows->scale_a = rows->scale_b = 0;
   if (args->ratio == SUMIX_RATIO_AREA) {
+    for (int64_t j = 0; j < k; j++) rows->m[j] /= rows->sum_z;
     memset(rows->a, 0, (size_t)(2 * k) * sizeof(REAL));
+    rows->scale = (struct SUFFIX(pair)){0, 0};
     return;
   }
-  const REAL sign = args->ratio == SUMIX_RATIO_PUBLISHED ? -1 : 1;
-  REAL max;
-  REAL sum = SUFFIX(exps)(rows->r, k, rows->a, &max);
+  const struct SUFFIX(pair) sums = SUFFIX(exps_pair)(rows->r, rows->r_partner, k, rows->a, rows->b);
   if (!ignored(args, args->y_b[i])) rows->a[args->y_b[i]] = 0;
-  rows->scale_a = (REAL)args->scale / SUFFIX(distance)(rows->a, rows->m, sign / sum, sign, k);
-  sum = SUFFIX(exps)(rows->r_partner, k, rows->b, &max);
   if (!ignored(args, args->y_a[i])) rows->b[args->y_a[i]] = 0;
-  rows->scale_b = (REAL)args->scale / SUFFIX(distance)(rows->b, rows->m, sign / sum, sign, k);
+  const REAL sign = args->ratio == SUMIX_RATIO_PUBLISHED ? -1 : 1, scale = (REAL)args->scale;
+  const struct SUFFIX(pair) norms = SUFFIX(distance_pair)(rows->a, rows->b, rows->m, sums, rows->sum_z, sign, k);
+  rows->scale = (struct SUFFIX(pair)){scale / norms.own, scale / norms.other};
 }
 
 /* lam~, finite for any scale because only the logarithm of the weights' ratio is formed. */
@@ -53,9 +94,9 @@ static REAL SUFFIX(mix_ratio)(const struct sumix_loss_args *args, int64_t i, con
   const REAL lam = ((const REAL *)args->lam)[i];
   if (ignored(args, args->y_a[i]) || ignored(args, args->y_b[i]))
     return lam;  // one label alone says nothing of the other
-  const double own = (double)rows->scale_a * rows->a[args->y_a[i]],
-               other = (double)rows->scale_b * rows->b[args->y_b[i]];
-  return (REAL)(1 / (1 + exp(log1p(-(double)lam) - log((double)lam) + own - other)));
+  const double own = (double)rows->scale.own * rows->a[args->y_a[i]];
+  const double other = (double)rows->scale.other * rows->b[args->y_b[i]];
+  return (REAL)(1 / (1 + exp(log((1 - (double)lam) / (double)lam) + own - other)));
 }
 
 static void SUFFIX(ratio_rows)(int64_t begin, int64_t end, void *context)
@@ -71,53 +112,69 @@ static void SUFFIX(ratio_rows)(int64_t begin, int64_t end, void *context)
   free(scratch);
 }
 
-/* One cross entropy of the regulariser, CE(t, y). Leaves in e (which holds alpha / scale) t * exp(t - max t), so that
- * the gradient by beta is -g (e / sum - t_y at y); t is constant where the minimum cuts, and both are 0 there. */
+/* One of the regulariser's two cross entropies, CE(t, y), and what its gradient by beta, -g (a / sum - t_y at y), is
+ * made of when a holds t * exp(t - max t). */
 struct SUFFIX(evidence) {
   REAL cross_entropy, sum, t_y;
 };
-static struct SUFFIX(evidence) SUFFIX(regulariser)(const REAL *restrict u, const REAL *restrict v, REAL *restrict e,
-                                                   REAL scale, int64_t y, int64_t k)
+
+/* Both of them, from a, b = alpha / scale, which become t * exp(t - max t). Where the minimum cuts, t is constant: 0.
+ */
+static void SUFFIX(regulariser)(const struct SUFFIX(rows) * rows, int64_t y_a, int64_t y_b, int64_t k,
+                                struct SUFFIX(evidence) * own, struct SUFFIX(evidence) * other)
 {
-  REAL max = 0;  // t > 0
-#pragma omp simd reduction(max : max)
+  const REAL *restrict u = rows->u, *restrict u_partner = rows->u_partner, *restrict v = rows->v;
+  REAL *restrict a = rows->a, *restrict b = rows->b;
+  const REAL scale_a = rows->scale.own, scale_b = rows->scale.other;
+  REAL max_a = 0, max_b = 0;  // t > 0
+#pragma omp simd reduction(max : max_a, max_b)
   for (int64_t j = 0; j < k; j++) {
-    REAL exponent = -(u[j] + v[j] + scale * e[j]);
-    exponent = CAP < exponent ? CAP : exponent;
-    const REAL t = SUFFIX(sumix_exp)(exponent);
-    e[j] = t;
-    max = t > max ? t : max;
+    REAL exponent_a = -(u[j] + v[j] + scale_a * a[j]), exponent_b = -(u_partner[j] + v[j] + scale_b * b[j]);
+    exponent_a = CAP < exponent_a ? CAP : exponent_a;
+    exponent_b = CAP < exponent_b ? CAP : exponent_b;
+    a[j] = SUFFIX(sumix_exp)(exponent_a);
+    b[j] = SUFFIX(sumix_exp)(exponent_b);
+    max_a = a[j] > max_a ? a[j] : max_a;
+    max_b = b[j] > max_b ? b[j] : max_b;
   }
-  REAL t_y = e[y], sum = 0;
-  struct SUFFIX(evidence) result = {.cross_entropy = max - t_y};
-  if (max <= 1) {  // always so for normalised uncertainties: then t - max lies in [-1, 0]
-#pragma omp simd reduction(+ : sum)
+  own->t_y = a[y_a];
+  other->t_y = b[y_b];
+  own->cross_entropy = max_a - own->t_y;
+  other->cross_entropy = max_b - other->t_y;
+  REAL sum_a = 0, sum_b = 0;
+  if (max_a <= 1 && max_b <= 1) {  // always so for normalised uncertainties: then t - max lies in [-1, 0]
+#pragma omp simd reduction(+ : sum_a, sum_b)
     for (int64_t j = 0; j < k; j++) {
-      const REAL w = SUFFIX(sumix_exp_unit)(e[j] - max);
-      sum += w;
-      e[j] *= w;
+      const REAL w_a = SUFFIX(sumix_exp_unit)(a[j] - max_a), w_b = SUFFIX(sumix_exp_unit)(b[j] - max_b);
+      sum_a += w_a;
+      sum_b += w_b;
+      a[j] *= w_a;
+      b[j] *= w_b;
     }
   } else {
     const REAL cut = SUFFIX(sumix_exp)(CAP) * (1 - 16 * EPSILON);  // the next exponent below CAP is 64 EPSILON away
-#pragma omp simd reduction(+ : sum)
+#pragma omp simd reduction(+ : sum_a, sum_b)
     for (int64_t j = 0; j < k; j++) {
-      const REAL w = SUFFIX(sumix_exp)(e[j] - max);
-      sum += w;
-      e[j] = e[j] >= cut ? 0 : e[j] * w;
+      const REAL w_a = SUFFIX(sumix_exp)(a[j] - max_a), w_b = SUFFIX(sumix_exp)(b[j] - max_b);
+      sum_a += w_a;
+      sum_b += w_b;
+      a[j] = a[j] >= cut ? 0 : a[j] * w_a;
+      b[j] = b[j] >= cut ? 0 : b[j] * w_b;
     }
-    if (t_y >= cut) t_y = 0;
+    if (own->t_y >= cut) own->t_y = 0;
+    if (other->t_y >= cut) other->t_y = 0;
   }
-  result.cross_entropy += LOG(sum);
-  result.sum = sum;
-  result.t_y = t_y;
-  return result;
+  own->cross_entropy += LOG(sum_a);
+  other->cross_entropy += LOG(sum_b);
+  own->sum = sum_a;
+  other->sum = sum_b;
 }
 
 /* An ignored label's cross entropy and gradient are 0. */
-static struct SUFFIX(evidence) SUFFIX(no_regulariser)(REAL *e, int64_t k)
+static void SUFFIX(drop)(struct SUFFIX(evidence) * evidence, REAL *row, int64_t k)
 {
-  memset(e, 0, (size_t)k * sizeof(REAL));
-  return (struct SUFFIX(evidence)){0, 1, 0};
+  memset(row, 0, (size_t)k * sizeof(REAL));
+  *evidence = (struct SUFFIX(evidence)){0, 1, 0};
 }
 
 /* Gives a row of grad_u one of its two addends. */
@@ -261,12 +318,11 @@ static void SUFFIX(loss_rows)(int64_t begin, int64_t end, void *context)
     if (!task->ratios_known) parts[i] = SUFFIX(mix_ratio)(args, i, &rows);
 
     const struct SUFFIX(classification) c = SUFFIX(class_weights)(task, i, parts[i]);
-    const struct SUFFIX(evidence) own = ignored(args, y_a)
-                                            ? SUFFIX(no_regulariser)(rows.a, k)
-                                            : SUFFIX(regulariser)(rows.u, rows.v, rows.a, rows.scale_a, y_a, k);
-    const struct SUFFIX(evidence) other =
-        ignored(args, y_b) ? SUFFIX(no_regulariser)(rows.b, k)
-                           : SUFFIX(regulariser)(rows.u_partner, rows.v, rows.b, rows.scale_b, y_b, k);
+    const bool ignore_a = ignored(args, y_a), ignore_b = ignored(args, y_b);
+    struct SUFFIX(evidence) own, other;
+    SUFFIX(regulariser)(&rows, ignore_a ? 0 : y_a, ignore_b ? 0 : y_b, k, &own, &other);
+    if (ignore_a) SUFFIX(drop)(&own, rows.a, k);
+    if (ignore_b) SUFFIX(drop)(&other, rows.b, k);
     const double lam = ((const REAL *)args->lam)[i];
     parts[n + i] = (REAL)SUFFIX(classify)(args, i, &rows, &c);
     parts[2 * n + i] = (REAL)(lam * own.cross_entropy + (1 - lam) * other.cross_entropy);

@@ -14,7 +14,7 @@
 #define REAL float
 #define SUFFIX(name) name##_f32
 #define SQRT sqrtf
-#include "distance_rows.h"
+#include "softmax_rows.h"
 #include "semantic_distance_rows.h"
 #undef REAL
 #undef SUFFIX
@@ -23,7 +23,7 @@
 #define REAL double
 #define SUFFIX(name) name##_f64
 #define SQRT sqrt
-#include "distance_rows.h"
+#include "softmax_rows.h"
 #include "semantic_distance_rows.h"
 
 int SUMIX_KERNEL(semantic_distance)(const struct sumix_semantic_distance_args *a, struct sumix_status *status)

@@ -1,5 +1,19 @@
 /* The rows of semantic_distance.c for one type. */
 
+/* In place, q to e = exp(p - m) with p = q * to_p (to_p < 0 turns the sign of p, the caller that of m): the numerator
+ * of softmax(p - m), whose denominator cancels against the norm. Both are probabilities, so |p - m| <= 1 and no maximum
+ * is needed. Returns ||e||_2, at least exp(-1). */
+static REAL SUFFIX(distance)(REAL *restrict q, const REAL *restrict m, REAL to_p, REAL sign, int64_t k)
+{
+  REAL squares = 0;
+#pragma omp simd reduction(+ : squares)
+  for (int64_t j = 0; j < k; j++) {
+    q[j] = SUFFIX(sumix_exp_unit)(q[j] * to_p - sign * m[j]);
+    squares += q[j] * q[j];
+  }
+  return SQRT(squares);
+}
+
 static void SUFFIX(distance_rows)(int64_t begin, int64_t end, void *context)
 {
   struct sumix_task *task = context;

@@ -1,6 +1,6 @@
 """The SUMix loss."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -111,9 +111,22 @@ def sumix_loss(
     Qin et al., "SUMix: Mixup with Semantic and Uncertain Information", ECCV 2024, section 3.
     """
     options = resolve_options(gamma, ratio, weighting, kappa, distance_scale, reduction, label_smoothing, ignore_index)
-    tensors = (logits, raw_logits, uncertainty, raw_uncertainty, y_a, y_b, perm, lam, class_weight)
-    loss, parts = run(*tensors, *options)
+    rows = (logits, raw_logits, uncertainty, raw_uncertainty)
+    loss, parts = run(*rows, y_a, y_b, perm, lam, class_weight, options)
     return loss, SUMixParts(*parts.unbind(0))
+
+
+class Options(NamedTuple):
+    """The options that are no tensors, checked, with names numbered as the op has them."""
+
+    ratio: int
+    weighting: int
+    reduction: int
+    gamma: float
+    kappa: float
+    distance_scale: float | None
+    label_smoothing: float
+    ignore_index: int
 
 
 def resolve_options(
@@ -125,20 +138,23 @@ def resolve_options(
     reduction: str,
     label_smoothing: float,
     ignore_index: int,
-) -> tuple[int, int, int, float, float, float | None, float, int]:
-    """Check the options that are no tensors, and number those that are names, in the order that `run` takes them."""
+) -> Options:
+    """Check the options that are no tensors."""
     if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
         raise TypeError(f"ignore_index must be an int, got {type(ignore_index).__name__}")
-    return (
-        checks.choice(ratio, "ratio", reference.RATIOS),
-        checks.choice(weighting, "weighting", reference.WEIGHTINGS),
-        checks.choice(reduction, "reduction", reference.REDUCTIONS),
-        checks.number(gamma, "gamma", 0),
-        checks.number(kappa, "kappa", 0),
-        None if distance_scale is None else checks.number(distance_scale, "distance_scale", 0),
-        checks.number(label_smoothing, "label_smoothing", 0, 1),
-        ignore_index,
+    return Options(
+        ratio=checks.choice(ratio, "ratio", reference.RATIOS),
+        weighting=checks.choice(weighting, "weighting", reference.WEIGHTINGS),
+        reduction=checks.choice(reduction, "reduction", reference.REDUCTIONS),
+        gamma=checks.number(gamma, "gamma", 0),
+        kappa=checks.number(kappa, "kappa", 0),
+        distance_scale=None if distance_scale is None else checks.number(distance_scale, "distance_scale", 0),
+        label_smoothing=checks.number(label_smoothing, "label_smoothing", 0, 1),
+        ignore_index=ignore_index,
     )
+
+
+_ABSENT = torch.empty(0)  # what the op takes for no tensor
 
 
 def run(
@@ -151,52 +167,74 @@ def run(
     perm: Tensor,
     lam: Tensor,
     class_weight: Tensor | None,
-    ratio: int,
-    weighting: int,
-    reduction: int,
-    gamma: float,
-    kappa: float,
-    distance_scale: float | None,
-    label_smoothing: float,
-    ignore_index: int,
+    options: Options,
 ) -> tuple[Tensor, Tensor]:
-    """The loss and its parts (3, N), for options that `resolve_options` has checked."""
+    """The loss and its parts (3, N).
+
+    In eager mode on CPU the op sees the arguments first: it checks everything itself and takes a few microseconds, where
+    checks in Python take tens. Only what it refuses is checked, converted where that is allowed, or explained.
+    """
+    tensors = (logits, raw_logits, uncertainty, raw_uncertainty, y_a, y_b, perm, lam, class_weight)
+    if not torch.compiler.is_compiling() and type(logits) is Tensor and logits.is_cpu and logits.ndim == 2:
+        try:
+            return _call(tuple(_ABSENT if t is None else t for t in tensors), options)
+        except (RuntimeError, TypeError):
+            pass
+    try:
+        return _call(_prepare(*tensors), options)
+    except RuntimeError as error:
+        checks.reraise(error)
+
+
+def _call(tensors: tuple[Tensor, ...], options: Options) -> tuple[Tensor, Tensor]:
+    z, r, v, u = tensors[:4]
+    ratio, weighting, reduction, gamma, kappa, distance_scale, label_smoothing, ignore_index = options
+    scale = reference.scale_of(reference.RATIOS[ratio], z, kappa, distance_scale)
+    needs_grad = torch.is_grad_enabled() and (z.requires_grad or r.requires_grad or v.requires_grad or u.requires_grad)
+    arguments = (*tensors, ratio, weighting, reduction, gamma, scale, label_smoothing, ignore_index, needs_grad)
+    if torch.compiler.is_compiling():
+        loss, parts, *_ = _op(*arguments)
+        return loss, parts
+    if needs_grad:
+        return _EagerLoss.apply(*arguments)
+    with torch._C._AutoDispatchBelowAutograd():
+        loss, parts, *_ = _op(*arguments)
+    return loss, parts
+
+
+def _prepare(
+    logits: Tensor,
+    raw_logits: Tensor,
+    uncertainty: Tensor | None,
+    raw_uncertainty: Tensor | None,
+    y_a: Tensor,
+    y_b: Tensor,
+    perm: Tensor,
+    lam: Tensor,
+    class_weight: Tensor | None,
+) -> tuple[Tensor, ...]:
+    """Check the tensors, and convert them to what the op takes."""
     checks.rows(logits, "logits")
     if (uncertainty is None) != (raw_uncertainty is None):
         raise ValueError("uncertainty and raw_uncertainty must be given both, or be None both")
-    checks.like(raw_logits, "raw_logits", logits, "logits", any_dtype=True)
-    rows = [logits, raw_logits]
+    rows = [logits, checks.like(raw_logits, "raw_logits", logits, "logits", any_dtype=True)]
     if uncertainty is not None:
-        checks.like(uncertainty, "uncertainty", logits, "logits", any_dtype=True)
-        checks.like(raw_uncertainty, "raw_uncertainty", logits, "logits", any_dtype=True)
-        rows += [uncertainty, raw_uncertainty]
+        rows.append(checks.like(uncertainty, "uncertainty", logits, "logits", any_dtype=True))
+        rows.append(checks.like(raw_uncertainty, "raw_uncertainty", logits, "logits", any_dtype=True))
     dtype = logits.dtype
-    if any(row.dtype != dtype for row in rows):  # autocast leaves some half, some not
-        for row in rows:
-            dtype = torch.promote_types(dtype, row.dtype)
-        rows = [row.to(dtype) for row in rows]
-    rows = [row.contiguous() for row in rows]
+    for row in rows:  # autocast leaves some of them half
+        dtype = torch.promote_types(dtype, row.dtype)
+    rows = [row.to(dtype).contiguous() for row in rows]
     real = torch.float64 if dtype is torch.float64 else torch.float32
-    y_a = checks.indices(y_a, "y_a", logits, "logits")
-    y_b = checks.indices(y_b, "y_b", logits, "logits")
-    perm = checks.indices(perm, "perm", logits, "logits")
-    lam = checks.ratios(lam, "lam", logits, "logits", real)
     absent = logits.new_empty(0)
-    if uncertainty is None:
-        rows += [absent, absent]
-    weight = absent
-    if class_weight is not None:
-        weight = checks.class_weight(class_weight, "class_weight", logits, "logits", real)
-    scale = reference.scale_of(reference.RATIOS[ratio], logits, kappa, distance_scale)
-    needs_grad = torch.is_grad_enabled() and any(row.requires_grad for row in rows)
-    try:
-        loss, parts, *_ = _op(
-            *(*rows, y_a, y_b, perm, lam, weight, ratio, weighting, reduction),
-            *(gamma, scale, label_smoothing, ignore_index, needs_grad),
-        )
-    except RuntimeError as error:
-        checks.reraise(error)
-    return loss, parts
+    return (
+        *(rows if uncertainty is not None else (*rows, absent, absent)),
+        checks.indices(y_a, "y_a", logits, "logits"),
+        checks.indices(y_b, "y_b", logits, "logits"),
+        checks.indices(perm, "perm", logits, "logits"),
+        checks.ratios(lam, "lam", logits, "logits", real),
+        absent if class_weight is None else checks.class_weight(class_weight, "class_weight", logits, "logits", real),
+    )
 
 
 @torch.library.register_fake("sumix::sumix_loss")
@@ -225,18 +263,21 @@ torch.library.impl("sumix::sumix_loss_backward", "default", reference.sumix_loss
 
 
 def _setup_context(ctx, inputs, output) -> None:
-    loss, *others = output
-    ctx.mark_non_differentiable(*others)
+    ctx.mark_non_differentiable(*output[1:])
+    _keep(ctx, inputs, output[2:])
+
+
+def _keep(ctx, inputs: tuple, gradients: tuple[Tensor, ...]) -> None:
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*inputs[:9])
     ctx.options = inputs[9:]
     # Not saved as tensors: backward hands them over, and whoever gets them may write to them.
-    ctx.gradients = output[2:]
+    ctx.gradients = gradients
 
 
 def _is_one(gradient: Tensor) -> bool:
     """The incoming gradient is exactly 1, and asking costs nothing: eager, on CPU."""
-    return type(gradient) is Tensor and gradient.device.type == "cpu" and gradient.ndim == 0 and gradient.item() == 1
+    return type(gradient) is Tensor and gradient.is_cpu and gradient.ndim == 0 and gradient.item() == 1
 
 
 def _gradient(ctx, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
@@ -258,6 +299,23 @@ def _gradient(ctx, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, .
 
 
 torch.library.register_autograd("sumix::sumix_loss", _gradient, setup_context=_setup_context)
+
+
+class _EagerLoss(torch.autograd.Function):
+    """The same gradient for eager mode: what register_autograd makes reads the schema again for every call, which for this
+    many arguments takes longer than the loss."""
+
+    @staticmethod
+    def forward(ctx, *arguments: Any) -> tuple[Tensor, Tensor]:
+        with torch._C._AutoDispatchBelowAutograd():
+            loss, parts, *gradients = _op(*arguments)
+        ctx.mark_non_differentiable(parts)
+        _keep(ctx, arguments, tuple(gradients))
+        return loss, parts
+
+    @staticmethod
+    def backward(ctx, grad_loss: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+        return _gradient(ctx, grad_loss)
 
 
 def _once(ctx, *grads) -> None:
