@@ -86,15 +86,15 @@ class Group:
 
 
 def distance(results: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    """Largest |result - expected| over the largest |expected| of its tensor (at least 1e-30); inf if shapes differ.
+    """Largest |result - expected|, relative to the largest |expected| of its tensor unless that is 0.
 
-    NaN if any result is NaN, which is above every tolerance.
+    inf if shapes differ; NaN, which is within no tolerance, if a result is NaN.
     """
     if [tuple(r.shape) for r in results] != [tuple(e.shape) for e in expected]:
         return float("inf")
     errors = []
     for result, truth in zip(results, expected, strict=True):
-        scale = max(truth.double().abs().max().item(), 1e-30)
+        scale = truth.double().abs().max().item() or 1.0
         errors.append((result.double() - truth.double()).abs().max().item() / scale)
     return float("nan") if any(e != e for e in errors) else max(errors)
 
@@ -293,7 +293,7 @@ def parser(description: str, epilog: str = "") -> argparse.ArgumentParser:
     p.add_argument("--repeats", type=_positive, help="samples of each contestant (default: 31; 3 with --quick)")
     p.add_argument(
         "--min-sample-ms",
-        type=float,
+        type=_milliseconds,
         help="shortest sample in milliseconds; calls are repeated to fill it (default: 2; 0.5 with --quick)",
     )
     p.add_argument("--quick", action="store_true", help="smallest sizes, few short samples: does it all run?")
@@ -305,6 +305,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be 1 or more, got {value}")
+    return value
+
+
+def _milliseconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"must be above 0, got {value:g}")
     return value
 
 
