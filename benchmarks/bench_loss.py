@@ -34,7 +34,7 @@ A second table takes the op's time apart; a third shows the memory that one forw
 """
 
 SIZES = [(100, 100), (256, 1000), (1024, 1000)]
-TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 2e-3}
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 2e-2}
 SETTINGS = {
     "published": {"ratio": "published", "weighting": "batch"},
     "default": {"ratio": "semantic", "weighting": "sample"},
@@ -69,7 +69,7 @@ class Problem:
     def gradients(self, loss: Tensor) -> tuple[Tensor, ...]:
         """The loss, and its gradients to all rows but the raw logits, which have none."""
         z, _, v, u = self.rows
-        return loss.detach(), *torch.autograd.grad(loss, (z, v, u))
+        return loss, *torch.autograd.grad(loss, (z, v, u))
 
     @cached_property
     def expected(self) -> tuple[Tensor, ...]:
@@ -78,7 +78,7 @@ class Problem:
         y_a, y_b, lam, perm, _ = self.target
         loss, *_ = reference.sumix_loss(*rows, y_a, y_b, perm, lam.double(), **SETTINGS[self.setting])
         z, _, v, u = rows
-        return loss.detach(), *torch.autograd.grad(loss, (z, v, u))
+        return loss, *torch.autograd.grad(loss, (z, v, u))
 
     def contestant(self, name: str, loss: Callable[[], Tensor]) -> Contestant:
         """Forward and backward of `loss()`."""
@@ -101,7 +101,7 @@ def losses(problem: Problem) -> dict[str, Callable[[], Tensor]]:
     def twin(*tensors: Tensor) -> Tensor:
         return reference.sumix_loss(*tensors, **options)[0]
 
-    compiled = torch.compile(twin, dynamic=False)
+    compiled = torch.compile(twin, dynamic=False, fullgraph=True)
     ways = {
         "ops.sumix_loss": lambda: ops.sumix_loss(*rows, y_a, y_b, perm, lam, **options)[0],
         "SUMixLoss": lambda: criterion(mixed, raw, target),
@@ -115,6 +115,7 @@ def losses(problem: Problem) -> dict[str, Callable[[], Tensor]]:
 
 def compare(report: Report, problem: Problem, only: Sequence[str]) -> None:
     """The first table."""
+    torch.compiler.reset()  # else a few sizes later it refuses to compile the same function again
     ways = losses(problem)
     contestants = [problem.contestant(name, ways[name]) for name in only if name in ways]
     z = problem.rows[0]
@@ -274,6 +275,8 @@ def bench(options: argparse.Namespace) -> None:
 
 def _size(text: str) -> tuple[int, int]:
     n, _, k = text.partition("x")
+    if not (n.isdecimal() and k.isdecimal() and int(n) > 0 and int(k) > 0):
+        raise argparse.ArgumentTypeError(f"must be NxK, two numbers from 1 on, got {text!r}")
     return int(n), int(k)
 
 
@@ -282,8 +285,19 @@ if __name__ == "__main__":
     arguments.add_argument(
         "--size", type=_size, nargs="+", metavar="NxK", help="batch by classes (default: 100x100 256x1000 1024x1000)"
     )
-    arguments.add_argument("--dtype", choices=["float32", "float64", "float16", "bfloat16"], default="float32")
-    arguments.add_argument("--setting", choices=list(SETTINGS), nargs="+", default=list(SETTINGS))
+    arguments.add_argument(
+        "--dtype",
+        choices=["float32", "float64", "bfloat16"],
+        default="float32",
+        help="of the four (N, K) inputs; the port runs in the first two (default: float32)",
+    )
+    arguments.add_argument(
+        "--setting",
+        choices=list(SETTINGS),
+        nargs="+",
+        default=list(SETTINGS),
+        help="which loss, as below; the first named is taken apart and has its memory measured (default: both)",
+    )
     arguments.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which needs a compiler")
     arguments.add_argument(
         "--peak-of",

@@ -220,5 +220,7 @@ def bench(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     arguments = parser(__doc__, EPILOG)
-    arguments.add_argument("--dtype", choices=["float32", "uint8"], nargs="+", default=["float32", "uint8"])
+    arguments.add_argument(
+        "--dtype", choices=["float32", "uint8"], nargs="+", default=["float32", "uint8"], help="images (default: both)"
+    )
     main(arguments, bench)
