@@ -1,5 +1,7 @@
 #include "boxed.h"
 
+#include <sys/mman.h>
+
 static AtenTensorHandle handle(StableIValue value)
 {
   AtenTensorHandle tensor;
@@ -127,13 +129,29 @@ int sumix_tensor_expect(const struct sumix_tensor *tensor, enum sumix_dtype dtyp
   return 0;
 }
 
+/* Memory of 32 MiB and more (glibc's largest mmap threshold) comes fresh from the system and goes back at once, so that
+ * every call pays for all its pages again: 4 KiB at a time that takes several times as long as filling them. The advice
+ * to use huge pages is refused or ignored where it does not apply. */
+static void prefer_huge_pages(const struct sumix_tensor *tensor)
+{
+#ifdef MADV_HUGEPAGE
+  const uintptr_t huge = (uintptr_t)1 << 21, start = ((uintptr_t)tensor->data + huge - 1) / huge * huge;
+  const size_t bytes = (size_t)tensor->numel * libtorch.aoti_torch_dtype_element_size(tensor->torch_dtype);
+  const uintptr_t end = ((uintptr_t)tensor->data + bytes) / huge * huge;
+  if (bytes >= 16 * huge && tensor->device_type == libtorch.aoti_torch_device_type_cpu())
+    madvise((void *)start, end - start, MADV_HUGEPAGE);
+#else
+  (void)tensor;
+#endif
+}
+
 int sumix_tensor_new(const struct sumix_tensor *like, enum sumix_dtype dtype, int64_t dim, const int64_t *sizes,
                      const int64_t *strides, StableIValue *result, struct sumix_tensor *tensor,
                      struct sumix_status *status)
 {
   int64_t contiguous[SUMIX_MAX_DIM];
-  SUMIX_CHECK(dim <= SUMIX_MAX_DIM, status, "at most %d dimensions, got %lld", SUMIX_MAX_DIM, (long long)dim);
   if (strides == NULL) {
+    SUMIX_CHECK(dim <= SUMIX_MAX_DIM, status, "at most %d dimensions, got %lld", SUMIX_MAX_DIM, (long long)dim);
     for (int64_t d = dim - 1, stride = 1; d >= 0; stride *= sizes[d] > 1 ? sizes[d] : 1, d--) contiguous[d] = stride;
     strides = contiguous;
   }
@@ -143,5 +161,7 @@ int sumix_tensor_new(const struct sumix_tensor *like, enum sumix_dtype dtype, in
       libtorch.aoti_torch_empty_strided(dim, sizes, strides, code, like->device_type, like->device_index, &made) == 0,
       status, "out of memory");
   memcpy(result, &made, sizeof made);
-  return sumix_tensor_read(*result, "a result", tensor, status);
+  SUMIX_TRY(sumix_tensor_read(*result, "a result", tensor, status));
+  prefer_huge_pages(tensor);
+  return 0;
 }

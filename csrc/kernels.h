@@ -113,7 +113,8 @@ struct sumix_mix_box_backward_args {
   void *grad_x;
 };
 
-/* out[i] = lam[i] x[i] + (1 - lam[i]) x[perm[i]], rounded to nearest even for integers. */
+/* out[i] = lam[i] x[i] + (1 - lam[i]) x[perm[i]], rounded to nearest even for integers. A weight of exactly 0 takes
+ * nothing from its image, not even NaN. */
 struct sumix_mix_linear_args {
   enum sumix_dtype dtype;
   int64_t n, size;      // size: elements a sample
@@ -138,7 +139,11 @@ struct sumix_mix_linear_backward_args {
   X(uncertainty_backward)                                                                                              \
   X(semantic_distance)                                                                                                 \
   X(loss)                                                                                                              \
-  X(loss_backward)
+  X(loss_backward)                                                                                                     \
+  X(mix_box)                                                                                                           \
+  X(mix_box_backward)                                                                                                  \
+  X(mix_linear)                                                                                                        \
+  X(mix_linear_backward)
 
 /* The CPU kernels in use: those of the best instruction set that this processor has. */
 struct sumix_cpu_kernels {

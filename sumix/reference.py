@@ -1,8 +1,8 @@
-"""Plain PyTorch twins of the operators: what tests compare with, benchmarks start from, and devices without kernels use.
+"""Plain PyTorch twins of the operators: for tests, benchmarks, and devices without kernels.
 
-Each op has a twin of its name, written from its formula and differentiated by autograd. The functions named `*_explicit` and
-`*_backward` have the op's own schema instead and compute their gradients themselves: autograd is off inside an op.
-`published_loss` is the authors' training loss, step by step.
+Each op has a twin of its name, written from its formula and differentiated by autograd. The functions named
+`*_explicit` and `*_backward` have the op's own schema instead and compute their gradients themselves: autograd is off
+inside an op. `published_loss` is the authors' training loss, step by step.
 """
 
 import math
@@ -21,7 +21,7 @@ CAP = 80.0
 
 
 def scale_of(ratio: str, logits: Tensor, kappa: float, distance_scale: float | None) -> float:
-    """The factor of d / ||d||_2 for logits (N, K): kappa sqrt(K) for "semantic"; else `distance_scale`, by default N."""
+    """The factor of d / ||d||_2 for logits (N, K): kappa sqrt(K) for "semantic"; else `distance_scale`, or N."""
     n, k = logits.shape
     if ratio == "semantic":
         return kappa * math.sqrt(k)
@@ -30,6 +30,62 @@ def scale_of(ratio: str, logits: Tensor, kappa: float, distance_scale: float | N
 
 def _real(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+# Mixing ------------------------------------------------------------------------------------------------------------
+
+
+def _inside(box: Tensor, x: Tensor) -> Tensor:
+    """Which elements of x lie in the box, a mask that broadcasts: (N, 4) for images, (N, 2) for signals (N, ..., L)."""
+    bounds = box.view(-1, *[1] * (x.ndim - 1), box.shape[1]).unbind(-1)
+    at = torch.arange(x.shape[-1], device=x.device)
+    if box.shape[1] == 2:
+        return (at >= bounds[0]) & (at < bounds[1])
+    row = torch.arange(x.shape[-2], device=x.device).unsqueeze(-1)
+    return (at >= bounds[0]) & (at < bounds[2]) & (row >= bounds[1]) & (row < bounds[3])
+
+
+def mix_box(x: Tensor, box: Tensor, perm: Tensor) -> Tensor:
+    """x with box (x1, y1, x2, y2), ends exclusive, filled from x[perm]; box (x1, x2) along the last dimension alone."""
+    return torch.where(_inside(box, x), x[perm], x)
+
+
+def mix_box_backward(grad_out: Tensor, box: Tensor, perm: Tensor) -> Tensor:
+    """The gradient of mix_box to x: each image's own outside its box, plus the boxes that were filled from it."""
+    inside, grad = _inside(box, grad_out), grad_out.to(_mix_dtype(grad_out.dtype))
+    own, pasted = grad.masked_fill(inside, 0), grad.masked_fill(~inside, 0)
+    return own.index_add(0, perm, pasted).to(grad_out.dtype)
+
+
+def _mix_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What a mix of this dtype is computed in."""
+    return torch.float64 if dtype in (torch.float64, torch.int32, torch.int64) else torch.float32
+
+
+def _weights(lam: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """lam and 1 - lam, to be multiplied with x."""
+    own = lam.to(_mix_dtype(x.dtype)).view(-1, *[1] * (x.ndim - 1))
+    return own, 1 - own
+
+
+def mix_linear(x: Tensor, lam: Tensor, perm: Tensor) -> Tensor:
+    """lam x + (1 - lam) x[perm], integers rounded to nearest even. A weight of 0 takes nothing, not even NaN."""
+    own, rest = _weights(lam, x)
+    wide = x.to(own.dtype)
+    mixed = own * wide + rest * wide[perm]
+    if not x.is_floating_point():
+        mixed = mixed.round()
+        if x.dtype == torch.int64:  # whose largest values float64 rounds up to 2^63, which is none
+            mixed = torch.where(mixed < 2.0**63, mixed, 0).to(x.dtype) + torch.where(mixed < 2.0**63, 0, 2**63 - 1)
+    return torch.where(rest == 0, x, torch.where(own == 0, x[perm], mixed.to(x.dtype)))
+
+
+def mix_linear_backward(grad_out: Tensor, lam: Tensor, perm: Tensor) -> Tensor:
+    """The gradient of mix_linear to x: lam of each image's own, plus 1 - lam of each mix that it was the partner in."""
+    own, rest = _weights(lam, grad_out)
+    grad = grad_out.to(own.dtype)
+    shared = torch.where(rest == 0, 0, rest * grad)
+    return torch.where(own == 0, 0, own * grad).index_add(0, perm, shared).to(grad_out.dtype)
 
 
 # Uncertainty -------------------------------------------------------------------------------------------------------
@@ -53,7 +109,7 @@ def uncertainty_backward(u: Tensor, grad_u: Tensor) -> Tensor:
 def semantic_distance(
     logits: Tensor, raw_logits: Tensor, masked: Tensor, scale: float, published: bool = False
 ) -> Tensor:
-    """alpha = scale d / ||d||_2 with d = softmax(p - m), m = softmax(z), p = softmax(r), p[masked] = 0 (masked -1: none).
+    """alpha = scale d / ||d||_2 with d = softmax(p - m), m = softmax(z), p = softmax(r), p[masked] = 0 (-1: none).
 
     The published code has d = softmax(m - p).
     """
@@ -189,7 +245,8 @@ def sumix_loss_explicit(
     """The loss with its gradients under the op's own schema, for devices without kernels.
 
     Absent tensors have shape (0,). Returns loss, parts (3, N), and the gradients that `sumix_loss_backward` scales:
-    by the mixed logits, the mixed uncertainty, the raw uncertainty (sample i's own share, or the sum), the partner's share.
+    by the mixed logits, the mixed uncertainty, the raw uncertainty (sample i's own share, or the sum), the partner's
+    share.
     """
     plain, name = uncertainty.ndim == 1, REDUCTIONS[reduction]
     weight = None if class_weight.ndim == 1 and class_weight.numel() == 0 else class_weight
@@ -223,7 +280,8 @@ def sumix_loss_explicit(
     hot_b = F.one_hot(labels.b, z.shape[1]) * labels.keep_b.unsqueeze(1)
     weights = torch.ones_like(z[0]) if weight is None else weight
 
-    # dCE/dz = (sum of the target) softmax(z) - target, for the target that class weights and smoothing make of both labels.
+    # dCE/dz = (sum of the target) softmax(z) - target, for the target that class weights and smoothing make of both
+    # labels.
     target = (1 - label_smoothing) * weights * (used.unsqueeze(1) * hot_a + (1 - used).unsqueeze(1) * hot_b)
     kept = used * labels.keep_a + (1 - used) * labels.keep_b
     target = target + label_smoothing / z.shape[1] * weights * kept.unsqueeze(1)
@@ -280,9 +338,9 @@ def published_loss(
 ) -> Tensor:
     """What the authors' training code computes, a step after the other as it does: loops over the batch and all.
 
-    One `lam` a batch. Its cross entropies are means over the batch before the per-sample ratio multiplies them. In the plain
-    form the logits are passed for the uncertainties; it overflows there once a logit and an uncertainty sum to about -88 in
-    float32, since its exponent has no bound.
+    One `lam` a batch. Its cross entropies are means over the batch before the per-sample ratio multiplies them. In the
+    plain form the logits are passed for the uncertainties; it overflows there once a logit and an uncertainty sum to
+    about -88 in float32, since its exponent has no bound.
     """
     n = logits.shape[0]
     with torch.no_grad():

@@ -1,52 +1,81 @@
-"""What a mixing transform tells the loss."""
+"""What a mix did to the labels."""
 
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sumix.ops import checks
 
 
 class MixTarget(NamedTuple):
-    """Both labels of every mixed image, and how it was mixed: sample i is image i with image `perm[i]` mixed in.
+    """Labels of a mixed batch: sample i shows its own image with weight `lam[i]` and that of `perm[i]` with the rest.
 
-    A NamedTuple of tensors, so that DataLoader's collate and pin_memory know it.
+    A named tuple of tensors, so a DataLoader pins it and it can be unpacked.
+
+    Attributes
+    ----------
+    y_a : Tensor, shape (N,), int64
+        Class of each sample's own image.
+    y_b : Tensor, shape (N,), int64
+        Class of its partner, `y_a[perm]`.
+    lam : Tensor, shape (N,), float32
+        Weight of the sample's own image, 0 to 1.
+    perm : Tensor, shape (N,), int64
+        Each sample's partner.
+    box : Tensor or None, shape (N, 4), int64
+        What was pasted, x1, y1, x2, y2 in pixels, ends exclusive; None where images were blended.
     """
 
     y_a: Tensor
-    """(N,) int64: the label of the own image."""
     y_b: Tensor
-    """(N,) int64: the label of the partner."""
     lam: Tensor
-    """(N,) float32 in [0, 1]: the weight of the own image."""
     perm: Tensor
-    """(N,) int64: which image is the partner."""
     box: Tensor | None = None
-    """(N, 4) int64: the pasted box x1, y1, x2, y2 (ends exclusive); (N, 2) for signals; None where none was pasted."""
 
     def soft(self, num_classes: int, label_smoothing: float = 0.0) -> Tensor:
-        """Soft labels lam onehot(y_a) + (1 - lam) onehot(y_b), smoothed, for losses that take probabilities.
+        """Targets for torch.nn.CrossEntropyLoss: each class's share.
 
         Parameters
         ----------
         num_classes : int
-            K.
+            K, above every label.
         label_smoothing : float
-            In [0, 1]: the share of each label that is spread evenly over the K classes.
+            Share that is spread evenly over all classes, 0 to 1, as CrossEntropyLoss does.
 
         Returns
         -------
         Tensor, shape (N, K), float32
             Rows that sum to 1.
+
+        Raises
+        ------
+        TypeError
+            If an argument has the wrong type.
+        ValueError
+            If an argument is out of its range; on CPU, outside of torch.compile, also if a label is not within 0 to K -
+            1.
         """
         checks.count(num_classes, "num_classes")
-        smoothing = checks.number(label_smoothing, "label_smoothing", 0, 1)
-        lam = self.lam.unsqueeze(1)
-        soft = lam * F.one_hot(self.y_a, num_classes) + (1 - lam) * F.one_hot(self.y_b, num_classes)
-        return soft if smoothing == 0 else soft * (1 - smoothing) + smoothing / num_classes
+        kept = 1.0 - checks.number(label_smoothing, "label_smoothing", 0, 1)
+        lam = self.lam.to(torch.float32)
+        if kept < 1:
+            soft = torch.full((len(lam), num_classes), (1 - kept) / num_classes, device=lam.device)
+            shares = torch.stack([lam * kept, kept - lam * kept], dim=1)
+        else:
+            soft = torch.zeros(len(lam), num_classes, device=lam.device)
+            shares = torch.stack([lam, torch.rsub(lam, 1)], dim=1)
+        labels = torch.stack([self.y_a, self.y_b], dim=1)
+        try:
+            return soft.scatter_add_(1, labels.to(torch.int64), shares)
+        except RuntimeError:
+            wrong = labels[(labels < 0) | (labels >= num_classes)]
+            if len(wrong) == 0:
+                raise
+            raise ValueError(
+                f"labels must be 0 to {num_classes - 1} as num_classes is {num_classes}, got {wrong[0]}"
+            ) from None
 
-    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> "MixTarget":
-        """The same on another device."""
-        return MixTarget(*(t if t is None else t.to(device, non_blocking=non_blocking) for t in self))
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "MixTarget":
+        """The same target on another device."""
+        return MixTarget(*(part if part is None else part.to(device, non_blocking=non_blocking) for part in self))

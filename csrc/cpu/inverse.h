@@ -10,12 +10,18 @@ struct sumix_inverse {
   int64_t *samples;  // (n)
 };
 
-static inline int sumix_inverse_lists(const int64_t *perm, int64_t n, struct sumix_inverse *inverse,
-                                      struct sumix_status *status)
+static inline int sumix_check_partners(const int64_t *perm, int64_t n, struct sumix_status *status)
 {
   for (int64_t i = 0; i < n; i++)
     SUMIX_CHECK(perm[i] >= 0 && perm[i] < n, status, "perm[%lld] is %lld, expected 0 to %lld", (long long)i,
                 (long long)perm[i], (long long)n - 1);
+  return 0;
+}
+
+static inline int sumix_inverse_lists(const int64_t *perm, int64_t n, struct sumix_inverse *inverse,
+                                      struct sumix_status *status)
+{
+  SUMIX_TRY(sumix_check_partners(perm, n, status));
   inverse->first = calloc((size_t)(2 * n + 2), sizeof *inverse->first);
   SUMIX_CHECK(inverse->first != NULL, status, "out of memory");
   /* Counts two places on; after the sums first[j + 1] is where list j starts, and filling it moves that to its end. */

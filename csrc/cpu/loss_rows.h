@@ -112,10 +112,10 @@ static void SUFFIX(ratio_rows)(int64_t begin, int64_t end, void *context)
   free(scratch);
 }
 
-/* One of the regulariser's two cross entropies, CE(t, y), and what its gradient by beta, -g (a / sum - t_y at y), is
- * made of when a holds t * exp(t - max t). */
+/* One of the regulariser's two cross entropies, CE(t, y), and what its gradient by beta is made of when a holds
+ * t * exp(t - max t): -g a / sum, but g t_y (1 - softmax(t)_y) at y, where the difference would cancel. */
 struct SUFFIX(evidence) {
-  REAL cross_entropy, sum, t_y;
+  REAL cross_entropy, sum, t_y, rest;  // rest = 1 - softmax(t)_y
 };
 
 /* Both of them, from a, b = alpha / scale, which become t * exp(t - max t). Where the minimum cuts, t is constant: 0.
@@ -141,7 +141,7 @@ static void SUFFIX(regulariser)(const struct SUFFIX(rows) * rows, int64_t y_a, i
   other->t_y = b[y_b];
   own->cross_entropy = max_a - own->t_y;
   other->cross_entropy = max_b - other->t_y;
-  REAL sum_a = 0, sum_b = 0;
+  REAL sum_a = 0, sum_b = 0, w_y_a, w_y_b;
   if (max_a <= 1 && max_b <= 1) {  // always so for normalised uncertainties: then t - max lies in [-1, 0]
 #pragma omp simd reduction(+ : sum_a, sum_b)
     for (int64_t j = 0; j < k; j++) {
@@ -151,6 +151,8 @@ static void SUFFIX(regulariser)(const struct SUFFIX(rows) * rows, int64_t y_a, i
       a[j] *= w_a;
       b[j] *= w_b;
     }
+    w_y_a = SUFFIX(sumix_exp_unit)(own->t_y - max_a);
+    w_y_b = SUFFIX(sumix_exp_unit)(other->t_y - max_b);
   } else {
     const REAL cut = SUFFIX(sumix_exp)(CAP) * (1 - 16 * EPSILON);  // the next exponent below CAP is 64 EPSILON away
 #pragma omp simd reduction(+ : sum_a, sum_b)
@@ -161,6 +163,8 @@ static void SUFFIX(regulariser)(const struct SUFFIX(rows) * rows, int64_t y_a, i
       a[j] = a[j] >= cut ? 0 : a[j] * w_a;
       b[j] = b[j] >= cut ? 0 : b[j] * w_b;
     }
+    w_y_a = SUFFIX(sumix_exp)(own->t_y - max_a);
+    w_y_b = SUFFIX(sumix_exp)(other->t_y - max_b);
     if (own->t_y >= cut) own->t_y = 0;
     if (other->t_y >= cut) other->t_y = 0;
   }
@@ -168,13 +172,15 @@ static void SUFFIX(regulariser)(const struct SUFFIX(rows) * rows, int64_t y_a, i
   other->cross_entropy += LOG(sum_b);
   own->sum = sum_a;
   other->sum = sum_b;
+  own->rest = (sum_a - w_y_a) / sum_a;
+  other->rest = (sum_b - w_y_b) / sum_b;
 }
 
 /* An ignored label's cross entropy and gradient are 0. */
 static void SUFFIX(drop)(struct SUFFIX(evidence) * evidence, REAL *row, int64_t k)
 {
   memset(row, 0, (size_t)k * sizeof(REAL));
-  *evidence = (struct SUFFIX(evidence)){0, 1, 0};
+  *evidence = (struct SUFFIX(evidence)){0, 1, 0, 0};
 }
 
 /* Gives a row of grad_u one of its two addends. */
@@ -249,10 +255,10 @@ static void SUFFIX(write_gradients)(const struct loss_task *task, int64_t i, con
   REAL *restrict a = rows->a, *restrict b = rows->b;
   const REAL *restrict m = rows->m;
   REAL *restrict grad_z = (REAL *)args->grad_z + i * k;
-  REAL *restrict grad_v = args->grad_v != NULL ? (REAL *)args->grad_v + i * k : grad_z;  // the plain form has z for v
+  REAL *restrict grad_v = args->grad_v != NULL ? (REAL *)args->grad_v + i * k : NULL;  // the plain form has z for v
 
   /* The products are rounded here, before they are added to other rows: the sum of two rounded numbers has no order. */
-  if (args->grad_v != NULL) {
+  if (grad_v != NULL) {
 #pragma omp simd
     for (int64_t j = 0; j < k; j++) {
       const REAL from_own = a[j] * own_scale, from_other = b[j] * other_scale;
@@ -270,22 +276,23 @@ static void SUFFIX(write_gradients)(const struct loss_task *task, int64_t i, con
       grad_z[j] = m[j] * m_scale + (from_own + from_other);
     }
   }
+  if (!ignored(args, y_a)) a[y_a] = (REAL)g_own * own->t_y * own->rest;
+  if (!ignored(args, y_b)) b[y_b] = (REAL)g_other * other->t_y * other->rest;
+  for (int side = 0; side < 2; side++) {
+    const int64_t y = side == 0 ? y_a : y_b;
+    if (ignored(args, y)) continue;
+    grad_z[y] = m[y] * m_scale;
+    if (grad_v != NULL)
+      grad_v[y] = a[y] + b[y];
+    else
+      grad_z[y] += a[y] + b[y];
+  }
+  if (!ignored(args, y_a)) grad_z[y_a] -= (REAL)(c->own / task->class_total);
+  if (!ignored(args, y_b)) grad_z[y_b] -= (REAL)(c->other / task->class_total);
   if (args->label_smoothing > 0) {
     const REAL *weight = args->class_weight;
     const REAL smooth = (REAL)(c->smooth / task->class_total);
     for (int64_t j = 0; j < k; j++) grad_z[j] -= smooth * (weight != NULL ? weight[j] : 1);
-  }
-  if (!ignored(args, y_a)) {
-    const REAL at_label = (REAL)(g_own * own->t_y);
-    a[y_a] += at_label;
-    grad_v[y_a] += at_label;
-    grad_z[y_a] -= (REAL)(c->own / task->class_total);
-  }
-  if (!ignored(args, y_b)) {
-    const REAL at_label = (REAL)(g_other * other->t_y);
-    b[y_b] += at_label;
-    grad_v[y_b] += at_label;
-    grad_z[y_b] -= (REAL)(c->other / task->class_total);
   }
   if (args->grad_partner != NULL) {
     memcpy((REAL *)args->grad_u + i * k, a, (size_t)k * sizeof(REAL));

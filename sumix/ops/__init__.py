@@ -4,7 +4,8 @@ Each calls `torch.ops.sumix.<name>`, which can be used directly where its checks
 """
 
 from sumix.ops.loss import SUMixParts, sumix_loss
+from sumix.ops.mix import mix_box, mix_linear
 from sumix.ops.semantic_distance import semantic_distance
 from sumix.ops.uncertainty import uncertainty
 
-__all__ = ["SUMixParts", "semantic_distance", "sumix_loss", "uncertainty"]
+__all__ = ["SUMixParts", "mix_box", "mix_linear", "semantic_distance", "sumix_loss", "uncertainty"]

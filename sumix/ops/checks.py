@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -44,7 +44,7 @@ def same_device(value: Tensor, name: str, like: Tensor, like_name: str) -> None:
 
 
 def like(value: Any, name: str, other: Tensor, other_name: str, *, any_dtype: bool = False) -> Tensor:
-    """Fail unless `value` is floating point with the shape, the device and (unless `any_dtype`) the dtype of `other`."""
+    """Fail unless `value` is floating point with shape, device and (unless `any_dtype`) dtype of `other`."""
     if floating(value, name).shape != other.shape:
         raise ValueError(f"{name} must have the shape of {other_name}, {shape(other)}, got {shape(value)}")
     if not any_dtype and value.dtype != other.dtype:
@@ -72,7 +72,7 @@ def ratios(value: Any, name: str, like: Tensor, like_name: str, dtype: torch.dty
 
 
 def class_weight(value: Any, name: str, like: Tensor, like_name: str, dtype: torch.dtype) -> Tensor:
-    """Fail unless `value` is a floating point (K,) beside `like`'s K columns; in `dtype`, contiguous, without gradient."""
+    """Fail unless `value` is a floating point (K,) for `like`'s K columns; in `dtype`, contiguous, no gradient."""
     if floating(value, name).ndim != 1 or value.shape[0] != like.shape[1]:
         raise ValueError(f"{name} must be (K,) = ({like.shape[1]},) as {like_name} has K classes, got {shape(value)}")
     same_device(value, name, like, like_name)
@@ -86,6 +86,27 @@ def flag(value: Any, name: str) -> bool:
     return value
 
 
+def batch(value: Any, name: str) -> Tensor:
+    """Fail unless `value` is a dense tensor with a batch dimension."""
+    if tensor(value, name).ndim == 0:
+        raise ValueError(f"{name} must have a batch dimension, (N, ...), got a scalar")
+    return value
+
+
+def boxes(value: Any, name: str, like: Tensor, like_name: str) -> Tensor:
+    """Fail unless `value` is an integer (N, 4) for (N, ..., H, W), or (N, 2) for (N, ..., L); int64, contiguous."""
+    if tensor(value, name).dtype not in INTEGERS:
+        raise TypeError(f"{name} must be an integer tensor, got {value.dtype}")
+    if value.ndim != 2 or value.shape[0] != like.shape[0] or value.shape[1] not in (2, 4):
+        n = like.shape[0]
+        raise ValueError(f"{name} must be (N, 4) = ({n}, 4), or (N, 2) for signals, got {shape(value)}")
+    if like.ndim <= value.shape[1] // 2:
+        expected = "(N, ..., H, W)" if value.shape[1] == 4 else "(N, ..., L)"
+        raise ValueError(f"{like_name} must be {expected} for a {name} of shape {shape(value)}, got {shape(like)}")
+    same_device(value, name, like, like_name)
+    return value.to(torch.int64).contiguous()
+
+
 def number(value: Any, name: str, low: float, high: float = float("inf")) -> float:
     """Fail unless `value` is a finite number from `low` to `high`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -93,6 +114,13 @@ def number(value: Any, name: str, low: float, high: float = float("inf")) -> flo
     if not (low <= value <= high and value < float("inf")):
         expected = f"at least {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
         raise ValueError(f"{name} must be finite and {expected}, got {value}")
+    return float(value)
+
+
+def positive(value: Any, name: str) -> float:
+    """Fail unless `value` is a finite number above 0."""
+    if number(value, name, 0) == 0:
+        raise ValueError(f"{name} must be above 0, got {value}")
     return float(value)
 
 

@@ -1,5 +1,6 @@
 """The SUMix loss."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ _backward = torch.ops.sumix.sumix_loss_backward.default
 
 
 class SUMixParts(NamedTuple):
-    """What the loss is made of, a value a sample, for logging: float32 (float64 for float64 logits), without gradient."""
+    """What the loss is made of, a value a sample, without gradient: float32, or float64 for float64 logits."""
 
     lam: Tensor
     """(N,): the ratio in use, lam~, the weight of the sample's own label."""
@@ -48,14 +49,14 @@ def sumix_loss(
     With z, r the logits and v, u the uncertainties of the mixed and the raw images, and lam the area ratio,
 
     .. math::
-        \tilde\lambda &= \frac{\lambda e^{-\alpha_{y_a}}}{\lambda e^{-\alpha_{y_a}} + (1 - \lambda) e^{-\alpha'_{y_b}}} \\
+        \tilde\lambda &= \lambda e^{-\alpha_{y_a}} / (\lambda e^{-\alpha_{y_a}} + (1 - \lambda) e^{-\alpha'_{y_b}}) \\
         L &= \mathrm{mean}(\tilde\lambda\, CE(z, y_a) + (1 - \tilde\lambda)\, CE(z, y_b))
            + \gamma\, \mathrm{mean}(\lambda\, CE(t, y_a) + (1 - \lambda)\, CE(t', y_b)) \\
         t &= \exp(\min(-(u + v + \alpha), 80)), \quad t' = \exp(\min(-(u_{perm} + v + \alpha'), 80))
 
-    where alpha is the `semantic_distance` between the mix and the own image, alpha' that to the partner. Gradients flow into
-    z, v and u (both rows that a sample uses), not through alpha and lam~. The loss is finite for logits of any size whose
-    differences are; the minimum with 80 is where it departs from the published code, which overflows.
+    where alpha is the `semantic_distance` between the mix and the own image, alpha' that to the partner. Gradients flow
+    into z, v and u (both rows that a sample uses), not through alpha and lam~. The loss is finite for logits of any
+    size whose differences are; the minimum with 80 is where it departs from the published code, which overflows.
 
     Forward computes the gradients in the same pass. It can be differentiated once, in reverse mode; rows may repeat in
     `perm`. On CPU the result does not depend on the number of threads.
@@ -75,8 +76,9 @@ def sumix_loss(
     gamma : float
         Weight of the regulariser, at least 0.
     ratio : {"semantic", "published", "area"}
-        How lam~ is found. "semantic": alpha = kappa sqrt(K) d / ||d||_2, d = softmax(p - m), large where the mix has lost a
-        class. "published": the authors' code, d = softmax(m - p) times `distance_scale`. "area": lam~ = lam, alpha = 0.
+        How lam~ is found. "semantic": alpha = kappa sqrt(K) d / ||d||_2, d = softmax(p - m), large where the mix has
+        lost a class. "published": the authors' code, d = softmax(m - p) times `distance_scale`. "area": lam~ = lam,
+        alpha = 0.
     weighting : {"sample", "batch"}
         "sample" as above; "batch" uses the batch's mean of lam~ for every sample, as the authors' code in effect does.
     kappa : float
@@ -103,8 +105,8 @@ def sumix_loss(
     TypeError
         If an argument has the wrong type or dtype.
     ValueError
-        If shapes, devices or options do not fit; on CPU also if a label, partner or ratio lies outside its range or is NaN
-        (RuntimeError from a compiled graph).
+        If shapes, devices or options do not fit; on CPU also if a label, partner or ratio lies outside its range or is
+        NaN (RuntimeError from a compiled graph).
 
     References
     ----------
@@ -171,22 +173,24 @@ def run(
 ) -> tuple[Tensor, Tensor]:
     """The loss and its parts (3, N).
 
-    In eager mode on CPU the op sees the arguments first: it checks everything itself and takes a few microseconds, where
-    checks in Python take tens. Only what it refuses is checked, converted where that is allowed, or explained.
+    In eager mode on CPU the op sees the arguments first: it checks everything itself and takes a few microseconds,
+    where checks in Python take tens. Only what it refuses is checked, converted where that is allowed, or explained.
     """
     tensors = (logits, raw_logits, uncertainty, raw_uncertainty, y_a, y_b, perm, lam, class_weight)
-    if not torch.compiler.is_compiling() and type(logits) is Tensor and logits.is_cpu and logits.ndim == 2:
-        try:
-            return _call(tuple(_ABSENT if t is None else t for t in tensors), options)
-        except (RuntimeError, TypeError):
-            pass
+    if not torch.compiler.is_compiling():
+        ready = [_ABSENT if t is None else t for t in tensors]
+        if all(type(t) is Tensor and t.is_cpu for t in ready) and logits is not None and logits.ndim == 2:
+            try:
+                return _call(ready, options)
+            except RuntimeError:
+                pass
     try:
         return _call(_prepare(*tensors), options)
     except RuntimeError as error:
         checks.reraise(error)
 
 
-def _call(tensors: tuple[Tensor, ...], options: Options) -> tuple[Tensor, Tensor]:
+def _call(tensors: Sequence[Tensor], options: Options) -> tuple[Tensor, Tensor]:
     z, r, v, u = tensors[:4]
     ratio, weighting, reduction, gamma, kappa, distance_scale, label_smoothing, ignore_index = options
     scale = reference.scale_of(reference.RATIOS[ratio], z, kappa, distance_scale)
@@ -253,7 +257,8 @@ def _(
 
 @torch.library.register_fake("sumix::sumix_loss_backward")
 def _(
-    grad_loss, logits, raw_logits, uncertainty, raw_uncertainty, grad_logits, grad_uncertainty, grad_raw, grad_partner, perm
+    grad_loss, logits, raw_logits, uncertainty, raw_uncertainty, grad_logits, grad_uncertainty, grad_raw, grad_partner,
+    perm
 ):  # fmt: skip
     return tuple(logits.new_empty(grad.shape) for grad in (grad_logits, grad_uncertainty, grad_raw))
 
@@ -302,8 +307,8 @@ torch.library.register_autograd("sumix::sumix_loss", _gradient, setup_context=_s
 
 
 class _EagerLoss(torch.autograd.Function):
-    """The same gradient for eager mode: what register_autograd makes reads the schema again for every call, which for this
-    many arguments takes longer than the loss."""
+    """The same gradient for eager mode: what register_autograd makes reads the schema again for every call, which for
+    this many arguments takes longer than the loss."""
 
     @staticmethod
     def forward(ctx, *arguments: Any) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,59 @@
+# make demo, make test: all set-up included, in a virtual environment of their own. TORCH names the torch to install.
+VENV ?= .venv
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+comma := ,
+BIN := $(VENV)/bin
+SOURCES := setup.py pyproject.toml $(wildcard csrc/*.[ch] csrc/cpu/*.[ch])
+C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
+
+.PHONY: demo quick test unit sanitize races lint bench clean
+
+demo: $(VENV)/built
+	$(BIN)/python -m benchmarks.demo
+
+quick: $(VENV)/built
+	$(BIN)/python -m benchmarks.demo --quick
+
+test: sanitize unit
+
+unit: $(VENV)/built
+	$(BIN)/python -m pytest -q
+
+$(VENV)/packages: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --upgrade pip
+	$(BIN)/pip install -q $(TORCH)
+	$(BIN)/pip install -q "setuptools>=77" wheel
+	SUMIX_WERROR=1 $(BIN)/pip install -q --no-build-isolation -e ".[test,demo]"
+	touch $@
+
+$(VENV)/built: $(VENV)/packages $(SOURCES)
+	SUMIX_WERROR=1 $(BIN)/python setup.py -q build_ext --inplace
+	touch $@
+
+# The kernels without torch, under AddressSanitizer and UndefinedBehaviorSanitizer where the compiler has them.
+C_FLAGS := -std=c11 -D_GNU_SOURCE -g -O1 -fopenmp-simd -Wall -Wextra -Werror -Wno-pass-failed
+SANITIZE = $(shell echo 'int main(void){return 0;}' | $(CC) -x c -fsanitize=$(1) - -o /dev/null 2>/dev/null && echo -fsanitize=$(1) -fno-sanitize-recover=all)
+
+sanitize: FLAGS = $(call SANITIZE,address$(comma)undefined)
+sanitize: $(C_TESTS:%=build/sanitize/%)
+	@for t in $^; do $$t || exit 1; done
+
+# ThreadSanitizer over the rows that threads share.
+races: FLAGS = $(call SANITIZE,thread)
+races: build/races/test_loss
+	@for t in $^; do $$t || exit 1; done
+
+build/sanitize/% build/races/%: tests/c/%.c tests/c/no_torch.h $(wildcard csrc/*.[ch] csrc/cpu/*.[ch])
+	@mkdir -p $(@D)
+	$(CC) $(C_FLAGS) $(FLAGS) $< $(wildcard csrc/cpu/*.c) -lm -lpthread -o $@
+
+lint: $(VENV)/packages
+	$(BIN)/pip install -q ruff clang-format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror csrc/*.[ch] csrc/cpu/*.[ch] tests/c/*.[ch]
+
+clean:
+	rm -rf build dist runs $(VENV) sumix/*.so *.egg-info

@@ -1,0 +1,275 @@
+/* Mixing each image of a batch with its partner, and the gradients.
+ *
+ *   mix_box      out[i] = x[i] with box[i] filled from x[perm[i]]                  (CutMix; Yun et al., ICCV 2019)
+ *   mix_linear   out[i] = lam[i] x[i] + (1 - lam[i]) x[perm[i]]                    (Mixup; Zhang et al., ICLR 2018)
+ *
+ * x[perm] is never gathered. mix_box copies every byte of the result once: in memory order the result is an alternation
+ * of spans from x[i] and spans from x[perm[i]], where what lies right of a box and what lies left of it in the next row
+ * are one span, as are the rows between the boxes of two channels and the end of a sample with the start of the next.
+ *
+ * The gradients gather through the inverse lists of perm, so they need no atomics and add in one order, whatever the
+ * partners are. Half precision is added up in float and rounded once.
+ */
+#include <math.h>
+
+#include "half.h"
+#include "inverse.h"
+#include "isa.h"
+#include "parallel.h"
+
+enum { CHUNK = 2048 };  // elements computed at once: three chunks of floats stay in the first-level cache
+
+struct box {
+  int64_t x1, y1, x2, y2;
+};
+
+static inline struct box box_of(const int64_t *boxes, int64_t i)
+{
+  const int64_t *b = boxes + 4 * i;
+  return (struct box){b[0], b[1], b[2], b[3]};
+}
+
+static inline int64_t sample_size(const struct sumix_layout *l) { return l->planes * l->height * l->width * l->pixel; }
+
+static int check_boxes(const int64_t *boxes, const struct sumix_layout *l, struct sumix_status *status)
+{
+  for (int64_t i = 0; i < l->n; i++) {
+    const struct box b = box_of(boxes, i);
+    SUMIX_CHECK(0 <= b.x1 && b.x1 <= b.x2 && b.x2 <= l->width && 0 <= b.y1 && b.y1 <= b.y2 && b.y2 <= l->height, status,
+                "box[%lld] is (%lld, %lld, %lld, %lld), expected 0 <= x1 <= x2 <= %lld and 0 <= y1 <= y2 <= %lld",
+                (long long)i, (long long)b.x1, (long long)b.y1, (long long)b.x2, (long long)b.y2, (long long)l->width,
+                (long long)l->height);
+  }
+  return 0;
+}
+
+static int check_lam(const float *lam, int64_t n, struct sumix_status *status)
+{
+  for (int64_t i = 0; i < n; i++)  // written so that NaN fails
+    SUMIX_CHECK(lam[i] >= 0 && lam[i] <= 1, status, "lam[%lld] is %g, expected 0 to 1", (long long)i, (double)lam[i]);
+  return 0;
+}
+
+/* mix_linear works on chunks of samples, so that one large image also occupies every thread. */
+static inline int64_t chunks(int64_t size) { return (size + CHUNK - 1) / CHUNK; }
+
+/* ---- mix_box ---- */
+
+enum {
+  VECTOR = 32,       // bytes moved at once
+  LONG_SPAN = 4096,  // bytes from which calling memcpy pays
+};
+
+/* Copies whole vectors, so up to VECTOR - 1 bytes too many: they are read and written in vain, and what is written is
+ * overwritten by the spans that follow. A row of 32 floats is too short for a call to memcpy and its tail handling. */
+static inline void copy_loosely(char *to, const char *from, int64_t bytes)
+{
+  typedef char vector __attribute__((vector_size(VECTOR), aligned(1), may_alias));
+  for (int64_t at = 0; at < bytes; at += VECTOR) *(vector *)(to + at) = *(const vector *)(from + at);
+}
+
+static inline void copy_span(char *to, const char *from, int64_t bytes, bool loosely)
+{
+  if (loosely && bytes < LONG_SPAN)
+    copy_loosely(to, from, bytes);
+  else
+    memcpy(to, from, (size_t)bytes);
+}
+
+/* Writes out from done to the end of the last box of sample i, and returns that end. */
+static inline int64_t paste(const struct sumix_mix_box_args *args, int64_t i, int64_t done, bool loosely)
+{
+  const struct sumix_layout *l = &args->layout;
+  const struct box b = box_of(args->box, i);
+  const int64_t size = sample_size(l), row = l->width * l->pixel, to_partner = (args->perm[i] - i) * size;
+  const bool full_rows = b.x1 == 0 && b.x2 == l->width;  // then the box of a plane is one span
+  const int64_t spans = full_rows ? 1 : b.y2 - b.y1, bytes = (b.x2 - b.x1) * l->pixel * (full_rows ? b.y2 - b.y1 : 1);
+  const char *const x = args->x;
+  char *const out = args->out;
+  for (int64_t plane = 0; plane < l->planes; plane++) {
+    int64_t at = i * size + (plane * l->height + b.y1) * row + b.x1 * l->pixel;
+    copy_span(out + done, x + done, at - done, loosely);
+    copy_span(out + at, x + at + to_partner, bytes, loosely);
+    for (int64_t span = 1; span < spans; span++) {
+      copy_span(out + at + bytes, x + at + bytes, row - bytes, loosely);
+      at += row;
+      copy_span(out + at, x + at + to_partner, bytes, loosely);
+    }
+    done = at + bytes;
+  }
+  return done;
+}
+
+static void box_rows(int64_t begin, int64_t end, void *context)
+{
+  const struct sumix_mix_box_args *args = ((struct sumix_task *)context)->args;
+  const int64_t n = args->layout.n, size = sample_size(&args->layout);
+  int64_t done = begin * size;
+  for (int64_t i = begin; i < end; i++) {
+    const struct box b = box_of(args->box, i);
+    if (b.x1 == b.x2 || b.y1 == b.y2 || args->perm[i] == i) continue;
+    /* Loosely only where a whole sample follows in memory, in what this thread writes and in what it reads. */
+    if (i + 1 < end && args->perm[i] + 1 < n && size >= VECTOR)
+      done = paste(args, i, done, true);
+    else
+      done = paste(args, i, done, false);
+  }
+  memcpy((char *)args->out + done, (const char *)args->x + done, (size_t)(end * size - done));
+}
+
+int SUMIX_KERNEL(mix_box)(const struct sumix_mix_box_args *a, struct sumix_status *status)
+{
+  SUMIX_TRY(check_boxes(a->box, &a->layout, status));
+  SUMIX_TRY(sumix_check_partners(a->perm, a->layout.n, status));
+  const int64_t size = sample_size(&a->layout);
+  if (size == 0) return 0;
+  return sumix_parallel_rows(a->layout.n, size / (int64_t)sizeof(float), box_rows, &(struct sumix_task){a, false},
+                             status);
+}
+
+/* ---- What computes: once for float, which also serves halves and small integers, once for double ---- */
+
+struct gradient_task {
+  struct sumix_task task;
+  struct sumix_inverse partners;  // samples that image i was mixed into
+};
+
+static inline int64_t element_size(enum sumix_dtype dtype)
+{
+  switch (dtype) {
+    case SUMIX_FLOAT64:
+    case SUMIX_INT64: return 8;
+    case SUMIX_FLOAT32:
+    case SUMIX_INT32: return 4;
+    case SUMIX_UINT8:
+    case SUMIX_INT8: return 1;
+    default: return 2;
+  }
+}
+
+/* To the nearest integer, ties to even, below 2^22 and 2^51: the sum is so large that its last bit is a whole. */
+static inline float round_f32(float value) { return (value + 0x1.8p23f) - 0x1.8p23f; }
+static inline double round_f64(double value) { return (value + 0x1.8p52) - 0x1.8p52; }
+
+/* As sumix_load_f32 and sumix_store_f32, for integers of 8 and 16 bits too. */
+static inline const float *load_f32(enum sumix_dtype dtype, const void *x, int64_t offset, int64_t k,
+                                    float *restrict scratch)
+{
+  switch (dtype) {
+    case SUMIX_UINT8:
+      for (int64_t j = 0; j < k; j++) scratch[j] = ((const uint8_t *)x)[offset + j];
+      return scratch;
+    case SUMIX_INT8:
+      for (int64_t j = 0; j < k; j++) scratch[j] = ((const int8_t *)x)[offset + j];
+      return scratch;
+    case SUMIX_INT16:
+      for (int64_t j = 0; j < k; j++) scratch[j] = ((const int16_t *)x)[offset + j];
+      return scratch;
+    default: return sumix_load_f32(dtype, x, offset, k, scratch);
+  }
+}
+
+static inline void store_f32(enum sumix_dtype dtype, void *x, int64_t offset, int64_t k, const float *restrict from)
+{
+  switch (dtype) {
+    case SUMIX_UINT8:
+      for (int64_t j = 0; j < k; j++) ((uint8_t *)x)[offset + j] = (uint8_t)(int32_t)round_f32(from[j]);
+      return;
+    case SUMIX_INT8:
+      for (int64_t j = 0; j < k; j++) ((int8_t *)x)[offset + j] = (int8_t)(int32_t)round_f32(from[j]);
+      return;
+    case SUMIX_INT16:
+      for (int64_t j = 0; j < k; j++) ((int16_t *)x)[offset + j] = (int16_t)(int32_t)round_f32(from[j]);
+      return;
+    default: sumix_store_f32(dtype, x, offset, k, from);
+  }
+}
+
+/* The same for double, and integers of 32 and 64 bits. A double rounds the largest int64 up to 2^63, which is none. */
+static inline const double *load_f64(enum sumix_dtype dtype, const void *x, int64_t offset, int64_t k,
+                                     double *restrict scratch)
+{
+  switch (dtype) {
+    case SUMIX_INT32:
+      for (int64_t j = 0; j < k; j++) scratch[j] = ((const int32_t *)x)[offset + j];
+      return scratch;
+    case SUMIX_INT64:
+      for (int64_t j = 0; j < k; j++) scratch[j] = (double)((const int64_t *)x)[offset + j];
+      return scratch;
+    default: return sumix_load_f64(dtype, x, offset, k, scratch);
+  }
+}
+
+static inline void store_f64(enum sumix_dtype dtype, void *x, int64_t offset, int64_t k, const double *restrict from)
+{
+  switch (dtype) {
+    case SUMIX_INT32:
+      for (int64_t j = 0; j < k; j++) ((int32_t *)x)[offset + j] = (int32_t)round_f64(from[j]);
+      return;
+    case SUMIX_INT64:
+      for (int64_t j = 0; j < k; j++)
+        ((int64_t *)x)[offset + j] = from[j] < 0x1p63 ? (int64_t)rint(from[j]) : INT64_MAX;
+      return;
+    default: sumix_store_f64(dtype, x, offset, k, from);
+  }
+}
+
+static inline float *store_place_f32(enum sumix_dtype dtype, void *x, int64_t offset, float *scratch)
+{
+  return sumix_store_place_f32(dtype, x, offset, scratch);
+}
+
+static inline double *store_place_f64(enum sumix_dtype dtype, void *x, int64_t offset, double *scratch)
+{
+  return dtype == SUMIX_FLOAT64 ? (double *)x + offset : scratch;
+}
+
+#define REAL float
+#define SUFFIX(name) name##_f32
+#include "mix_rows.h"
+#undef REAL
+#undef SUFFIX
+
+#define REAL double
+#define SUFFIX(name) name##_f64
+#include "mix_rows.h"
+
+static bool in_double(enum sumix_dtype dtype)
+{
+  return dtype == SUMIX_FLOAT64 || dtype == SUMIX_INT32 || dtype == SUMIX_INT64;
+}
+
+int SUMIX_KERNEL(mix_box_backward)(const struct sumix_mix_box_backward_args *a, struct sumix_status *status)
+{
+  SUMIX_TRY(check_boxes(a->box, &a->layout, status));
+  struct gradient_task task = {{a, false}, {0}};
+  SUMIX_TRY(sumix_inverse_lists(a->perm, a->layout.n, &task.partners, status));
+  const int64_t elements = sample_size(&a->layout) / element_size(a->dtype);
+  int failed = 0;
+  if (elements > 0)
+    failed = sumix_parallel_rows(a->layout.n, 2 * elements, in_double(a->dtype) ? box_gradient_f64 : box_gradient_f32,
+                                 &task, status);
+  free(task.partners.first);
+  SUMIX_CHECK(!task.task.failed, status, "out of memory");
+  return failed;
+}
+
+int SUMIX_KERNEL(mix_linear)(const struct sumix_mix_linear_args *a, struct sumix_status *status)
+{
+  SUMIX_TRY(check_lam(a->lam, a->n, status));
+  SUMIX_TRY(sumix_check_partners(a->perm, a->n, status));
+  return sumix_parallel_rows(a->n * chunks(a->size), a->size < CHUNK ? a->size : CHUNK,
+                             in_double(a->dtype) ? linear_f64 : linear_f32, &(struct sumix_task){a, false}, status);
+}
+
+int SUMIX_KERNEL(mix_linear_backward)(const struct sumix_mix_linear_backward_args *a, struct sumix_status *status)
+{
+  SUMIX_TRY(check_lam(a->lam, a->n, status));
+  struct gradient_task task = {{a, false}, {0}};
+  SUMIX_TRY(sumix_inverse_lists(a->perm, a->n, &task.partners, status));
+  const int failed =
+      sumix_parallel_rows(a->n * chunks(a->size), a->size < CHUNK ? a->size : CHUNK,
+                          in_double(a->dtype) ? linear_gradient_f64 : linear_gradient_f32, &task, status);
+  free(task.partners.first);
+  return failed;
+}

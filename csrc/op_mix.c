@@ -1,0 +1,127 @@
+/* sumix::mix_box and sumix::mix_linear and their backward ops: check, allocate in the input's memory format, run. */
+#include "boxed.h"
+#include "ops.h"
+
+/* Whether the strides are those of a dense tensor whose dimensions lie in memory in this order, outermost first. */
+static bool has_order(const struct sumix_tensor *x, const int64_t *order)
+{
+  int64_t stride = 1;
+  for (int64_t d = x->dim - 1; d >= 0; d--) {
+    const int64_t at = order[d];
+    if (x->sizes[at] != 1 && x->strides[at] != stride) return false;
+    stride *= x->sizes[at];
+  }
+  return true;
+}
+
+static bool is_channels_last(const struct sumix_tensor *x)
+{
+  static const int64_t order_2d[] = {0, 2, 3, 1}, order_3d[] = {0, 2, 3, 4, 1};
+  return (x->dim == 4 && has_order(x, order_2d)) || (x->dim == 5 && has_order(x, order_3d));
+}
+
+static int expect_dense(const struct sumix_tensor *x, struct sumix_status *status)
+{
+  SUMIX_CHECK(x->dim >= 1, status, "%s must have a batch dimension", x->name);
+  SUMIX_CHECK(x->numel == 0 || sumix_is_contiguous(x) || is_channels_last(x), status,
+              "%s must be contiguous or channels_last", x->name);
+  return 0;
+}
+
+/* Where the pixels of a batch of images (N, ..., H, W) are; `itemsize`: bytes of an element. */
+static int layout_of(const struct sumix_tensor *x, int64_t itemsize, struct sumix_layout *layout,
+                     struct sumix_status *status)
+{
+  SUMIX_TRY(expect_dense(x, status));
+  SUMIX_CHECK(x->dim >= 3, status, "%s must be (N, ..., H, W), got %lld dimensions", x->name, (long long)x->dim);
+  int64_t outer = 1;
+  for (int64_t d = 1; d < x->dim - 2; d++) outer *= x->sizes[d];
+  *layout = (struct sumix_layout){x->sizes[0], outer, x->sizes[x->dim - 2], x->sizes[x->dim - 1], itemsize};
+  if (x->numel > 0 && !sumix_is_contiguous(x)) {
+    layout->planes = outer / x->sizes[1];
+    layout->pixel = x->sizes[1] * itemsize;
+  }
+  return 0;
+}
+
+static int read_boxes(const StableIValue *args, const struct sumix_tensor *x, struct sumix_tensor *box,
+                      struct sumix_tensor *perm, struct sumix_status *status)
+{
+  SUMIX_TRY(sumix_tensor_read_contiguous(args[1], "box", box, status));
+  SUMIX_TRY(sumix_tensor_read_contiguous(args[2], "perm", perm, status));
+  SUMIX_TRY(sumix_tensor_expect(box, SUMIX_INT64, 2, (const int64_t[]){x->sizes[0], 4}, x, status));
+  return sumix_tensor_expect(perm, SUMIX_INT64, 1, x->sizes, x, status);
+}
+
+static int read_ratios(const StableIValue *args, const struct sumix_tensor *x, struct sumix_tensor *lam,
+                       struct sumix_tensor *perm, struct sumix_status *status)
+{
+  SUMIX_TRY(sumix_tensor_read_contiguous(args[1], "lam", lam, status));
+  SUMIX_TRY(sumix_tensor_read_contiguous(args[2], "perm", perm, status));
+  SUMIX_TRY(sumix_tensor_expect(lam, SUMIX_FLOAT32, 1, x->sizes, x, status));
+  return sumix_tensor_expect(perm, SUMIX_INT64, 1, x->sizes, x, status);
+}
+
+static int mix_box(const StableIValue *args, StableIValue *results, struct sumix_status *status)
+{
+  struct sumix_tensor x, box, perm, out;
+  struct sumix_layout layout;
+  SUMIX_TRY(sumix_tensor_read(args[0], "x", &x, status));
+  SUMIX_TRY(layout_of(&x, (int64_t)libtorch.aoti_torch_dtype_element_size(x.torch_dtype), &layout, status));
+  SUMIX_TRY(read_boxes(args, &x, &box, &perm, status));
+  SUMIX_TRY(sumix_tensor_new(&x, x.dtype, x.dim, x.sizes, x.strides, &results[0], &out, status));
+  return sumix_cpu.mix_box(&(struct sumix_mix_box_args){layout, x.data, box.data, perm.data, out.data}, status);
+}
+SUMIX_BOXED(mix_box, 3)
+
+static int mix_box_backward(const StableIValue *args, StableIValue *results, struct sumix_status *status)
+{
+  struct sumix_tensor g, box, perm, grad_x;
+  struct sumix_layout layout;
+  SUMIX_TRY(sumix_tensor_read(args[0], "grad_out", &g, status));
+  SUMIX_CHECK(sumix_is_floating(g.dtype), status, "grad_out must be float16, bfloat16, float32 or float64");
+  SUMIX_TRY(layout_of(&g, (int64_t)sumix_dtype_size(g.dtype), &layout, status));
+  SUMIX_TRY(read_boxes(args, &g, &box, &perm, status));
+  SUMIX_TRY(sumix_tensor_new(&g, g.dtype, g.dim, g.sizes, g.strides, &results[0], &grad_x, status));
+  return sumix_cpu.mix_box_backward(
+      &(struct sumix_mix_box_backward_args){g.dtype, layout, g.data, box.data, perm.data, grad_x.data}, status);
+}
+SUMIX_BOXED(mix_box_backward, 3)
+
+static int mix_linear(const StableIValue *args, StableIValue *results, struct sumix_status *status)
+{
+  struct sumix_tensor x, lam, perm, out;
+  SUMIX_TRY(sumix_tensor_read(args[0], "x", &x, status));
+  SUMIX_CHECK(x.dtype != SUMIX_OTHER, status, "x must be floating point or an integer");
+  SUMIX_TRY(expect_dense(&x, status));
+  SUMIX_TRY(read_ratios(args, &x, &lam, &perm, status));
+  SUMIX_TRY(sumix_tensor_new(&x, x.dtype, x.dim, x.sizes, x.strides, &results[0], &out, status));
+  const int64_t n = x.sizes[0], size = n > 0 ? x.numel / n : 0;
+  return sumix_cpu.mix_linear(&(struct sumix_mix_linear_args){x.dtype, n, size, x.data, lam.data, perm.data, out.data},
+                              status);
+}
+SUMIX_BOXED(mix_linear, 3)
+
+static int mix_linear_backward(const StableIValue *args, StableIValue *results, struct sumix_status *status)
+{
+  struct sumix_tensor g, lam, perm, grad_x;
+  SUMIX_TRY(sumix_tensor_read(args[0], "grad_out", &g, status));
+  SUMIX_CHECK(sumix_is_floating(g.dtype), status, "grad_out must be float16, bfloat16, float32 or float64");
+  SUMIX_TRY(expect_dense(&g, status));
+  SUMIX_TRY(read_ratios(args, &g, &lam, &perm, status));
+  SUMIX_TRY(sumix_tensor_new(&g, g.dtype, g.dim, g.sizes, g.strides, &results[0], &grad_x, status));
+  const int64_t n = g.sizes[0], size = n > 0 ? g.numel / n : 0;
+  return sumix_cpu.mix_linear_backward(
+      &(struct sumix_mix_linear_backward_args){g.dtype, n, size, g.data, lam.data, perm.data, grad_x.data}, status);
+}
+SUMIX_BOXED(mix_linear_backward, 3)
+
+const struct sumix_op_entry sumix_mix_ops[] = {
+    {"mix_box(Tensor x, Tensor box, Tensor perm) -> Tensor", "mix_box", boxed_mix_box},
+    {"mix_box_backward(Tensor grad_out, Tensor box, Tensor perm) -> Tensor", "mix_box_backward",
+     boxed_mix_box_backward},
+    {"mix_linear(Tensor x, Tensor lam, Tensor perm) -> Tensor", "mix_linear", boxed_mix_linear},
+    {"mix_linear_backward(Tensor grad_out, Tensor lam, Tensor perm) -> Tensor", "mix_linear_backward",
+     boxed_mix_linear_backward},
+    {0},
+};

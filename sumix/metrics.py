@@ -1,0 +1,39 @@
+"""Accuracy on mixed images."""
+
+import torch
+from torch import Tensor
+
+from sumix.ops import checks
+from sumix.target import MixTarget
+
+
+def mix_accuracy(logits: Tensor, target: MixTarget) -> Tensor:
+    """Share of the labels' weight that the predictions hit: the mean of lam [pred = y_a] + (1 - lam) [pred = y_b].
+
+    Parameters
+    ----------
+    logits : Tensor, shape (N, K), floating point
+        Output of the network for the mixed images.
+    target : MixTarget
+        Their labels.
+
+    Returns
+    -------
+    Tensor, scalar, float32
+        0 to 1, on the device of `logits`, which is not waited for. NaN for an empty batch.
+
+    Raises
+    ------
+    TypeError
+        If `logits` is not a floating point tensor or `target` not a MixTarget.
+    ValueError
+        If their shapes or devices do not fit together.
+    """
+    checks.rows(logits, "logits")
+    if not isinstance(target, MixTarget):
+        raise TypeError(f"target must be a MixTarget, got {type(target).__name__}")
+    y_a = checks.indices(target.y_a, "target.y_a", logits, "logits")
+    y_b = checks.indices(target.y_b, "target.y_b", logits, "logits")
+    lam = checks.ratios(target.lam, "target.lam", logits, "logits", torch.float32)
+    prediction = logits.argmax(dim=1)
+    return (lam * (prediction == y_a) + (1 - lam) * (prediction == y_b)).mean()

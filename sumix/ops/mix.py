@@ -1,0 +1,169 @@
+"""Mixing each image of a batch with a partner from the same batch: by a box, or by a weighted mean."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sumix import reference
+from sumix.ops import checks
+
+_mix_box = torch.ops.sumix.mix_box.default
+_mix_box_backward = torch.ops.sumix.mix_box_backward.default
+_mix_linear = torch.ops.sumix.mix_linear.default
+_mix_linear_backward = torch.ops.sumix.mix_linear_backward.default
+
+LINEAR_DTYPES = (*checks.FLOATS, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def mix_box(x: Tensor, box: Tensor, perm: Tensor) -> Tensor:
+    r"""Fill a box of each image from its partner: image i is `x[i]`, with `box[i]` from `x[perm[i]]`.
+
+    One pass over memory; `x[perm]` is never gathered. Differentiable in `x`, once.
+
+    Parameters
+    ----------
+    x : Tensor, shape (N, ..., H, W), any dtype
+        Images (N, C, H, W), videos (N, C, T, H, W; the same box in each frame), maps (N, H, W); or signals
+        (N, ..., L). Contiguous or channels_last memory is used as it is, any other is copied first.
+    box : Tensor, shape (N, 4), any integer dtype
+        x1, y1, x2, y2 in pixels, ends exclusive, 0 <= x1 <= x2 <= W and 0 <= y1 <= y2 <= H. An empty box pastes
+        nothing. For signals (N, 2): x1, x2.
+    perm : Tensor, shape (N,), any integer dtype
+        Each image's partner, 0 to N - 1. Not necessarily a permutation.
+
+    Returns
+    -------
+    Tensor, of the shape, dtype and memory format of `x`
+
+    Raises
+    ------
+    TypeError
+        If an argument is not a dense tensor, or `box` or `perm` not an integer one.
+    ValueError
+        If shapes or devices do not fit together; on CPU, outside of torch.compile, also if a box leaves the image or a
+        partner the batch.
+
+    References
+    ----------
+    Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", ICCV 2019.
+    """
+    box = checks.boxes(box, "box", checks.batch(x, "x"), "x")
+    perm = checks.indices(perm, "perm", x, "x")
+    signals = box.shape[1] == 2
+    if signals:  # images of one row
+        x1, x2 = box.unbind(1)
+        box = torch.stack([x1, torch.zeros_like(x1), x2, torch.ones_like(x2)], dim=1)
+        x = x.unsqueeze(-2)
+    out = _call(_mix_box, dense(x), box, perm)
+    return out.squeeze(-2) if signals else out
+
+
+def mix_linear(x: Tensor, lam: Tensor, perm: Tensor) -> Tensor:
+    r"""Weighted mean of each image and its partner, :math:`\lambda_i x_i + (1 - \lambda_i) x_{\mathrm{perm}_i}`.
+
+    One pass over memory; `x[perm]` is never gathered. Differentiable in `x`, once; not in `lam`. A weight of exactly 0
+    takes nothing from its image, not even NaN, so that `lam` = 1 leaves an image as it is.
+
+    Parameters
+    ----------
+    x : Tensor, shape (N, ...)
+        float16, bfloat16, float32, float64, uint8, int8, int16, int32 or int64. Half precision and integers of 8 and
+        16 bits are computed in float32, integers of 32 and 64 bits in float64; integers are rounded to nearest, ties to
+        even. Contiguous or channels_last memory is used as it is, any other is copied first.
+    lam : Tensor, shape (N,), floating point
+        Weight of the sample's own image, 0 to 1. Used in float32.
+    perm : Tensor, shape (N,), any integer dtype
+        Each image's partner, 0 to N - 1. Not necessarily a permutation.
+
+    Returns
+    -------
+    Tensor, of the shape, dtype and memory format of `x`
+
+    Raises
+    ------
+    TypeError
+        If an argument is not a dense tensor of the right kind.
+    ValueError
+        If shapes or devices do not fit together; on CPU, outside of torch.compile, also if a weight is NaN or not
+        within 0 to 1, or a partner leaves the batch.
+
+    References
+    ----------
+    Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
+    """
+    if checks.batch(x, "x").dtype not in LINEAR_DTYPES:
+        raise TypeError(f"x must be floating point, uint8 or a signed integer, got {x.dtype}")
+    lam = checks.ratios(lam, "lam", x, "x", torch.float32)
+    perm = checks.indices(perm, "perm", x, "x")
+    return _call(_mix_linear, dense(x), lam, perm)
+
+
+def dense(x: Tensor) -> Tensor:
+    """`x` contiguous or channels_last, as its strides suggest; itself where it is that already."""
+    if x.is_contiguous():
+        return x
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim)
+    if last is not None and x.stride(1) == 1 and x.shape[1] > 1:
+        return x.contiguous(memory_format=last)
+    return x.contiguous()
+
+
+def _call(op: Callable[..., Tensor], *args: Tensor) -> Tensor:
+    try:
+        return op(*args)
+    except RuntimeError as error:
+        checks.reraise(error)
+
+
+# Devices without kernels get the reference, in the memory format that the kernels promise.
+
+
+def _in_format_of(x: Tensor, result: Tensor) -> Tensor:
+    return result if result.stride() == x.stride() else torch.empty_like(x).copy_(result)
+
+
+def _fallback(name: str) -> None:
+    twin = getattr(reference, name)
+
+    def fallback(x: Tensor, how: Tensor, perm: Tensor) -> Tensor:
+        return _in_format_of(x, twin(x, how, perm))
+
+    torch.library.impl(f"sumix::{name}", "default", fallback)
+    torch.library.register_fake(f"sumix::{name}", lambda x, how, perm: torch.empty_like(x))
+
+
+for _name in ("mix_box", "mix_box_backward", "mix_linear", "mix_linear_backward"):
+    _fallback(_name)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[1:])
+
+
+def _box_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    box, perm = ctx.saved_tensors
+    if grad.is_complex():
+        parts = [_mix_box_backward(dense(part), box, perm) for part in (grad.real, grad.imag)]
+        return torch.complex(*parts), None, None
+    return _mix_box_backward(dense(grad), box, perm), None, None
+
+
+def _linear_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    lam, perm = ctx.saved_tensors
+    return _mix_linear_backward(dense(grad), lam, perm), None, None
+
+
+def _once(name: str) -> Callable[..., None]:
+    def refuse(ctx: Any, *grads: Tensor) -> None:
+        raise RuntimeError(f"sumix::{name} can be differentiated only once")
+
+    return refuse
+
+
+torch.library.register_autograd("sumix::mix_box", _box_gradient, setup_context=_setup_context)
+torch.library.register_autograd("sumix::mix_linear", _linear_gradient, setup_context=_setup_context)
+# Without these a second derivative is silently 0.
+torch.library.register_autograd("sumix::mix_box_backward", _once("mix_box"))
+torch.library.register_autograd("sumix::mix_linear_backward", _once("mix_linear"))

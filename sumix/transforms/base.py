@@ -1,0 +1,94 @@
+"""What the mixers share: arguments, partners, the sampled share, and the target."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sumix.ops import checks
+from sumix.target import MixTarget
+
+
+class Mixer(nn.Module):
+    """A transform of batches that mixes each image with a partner; a subclass says how, in `mix`.
+
+    Nothing here waits for the device, and all that is drawn comes from one generator.
+    """
+
+    MIN_DIM = 1  # of the images
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 1.0,
+        num_classes: int | None = None,
+        p: float = 1.0,
+        per_sample: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.alpha = checks.positive(alpha, "alpha")
+        self.num_classes = None if num_classes is None else checks.count(num_classes, "num_classes")
+        self.p = checks.number(p, "p", 0, 1)
+        if not isinstance(per_sample, bool):
+            raise TypeError(f"per_sample must be a bool, got {type(per_sample).__name__}")
+        self.per_sample = per_sample
+        self.generator = _generator(generator)
+
+    def forward(
+        self, images: Tensor, labels: Tensor, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor | MixTarget]:
+        if checks.batch(images, "images").ndim < self.MIN_DIM:
+            raise ValueError(
+                f"images must be a batch of at least {self.MIN_DIM} dimensions, got {checks.shape(images)}"
+            )
+        labels = checks.indices(labels, "labels", images, "images")
+        generator = self.generator if generator is None else _generator(generator)
+        if generator is not None and generator.device.type != images.device.type:
+            raise ValueError(f"generator must be on the device of images, {images.device}, got {generator.device}")
+        perm = torch.randperm(len(labels), device=images.device, generator=generator)
+        mixed, lam, box = self.mix(images, perm, generator)
+        target = MixTarget(labels, labels.index_select(0, perm), lam, perm, box)
+        return mixed, target if self.num_classes is None else target.soft(self.num_classes)
+
+    def mix(
+        self, images: Tensor, perm: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The mixed images, the weight of each one's own image (N,) float32, and the box (N, 4), if that is how."""
+        raise NotImplementedError
+
+    def draw(self, images: Tensor, generator: torch.Generator | None, columns: int) -> tuple[Tensor, Tensor]:
+        r"""The partner's share, Beta(alpha, alpha), or 0 where p says not to mix: (M,); and uniform (M, columns).
+
+        M is N, or 1 where one draw serves the batch. In float64 where the device has it.
+
+        For a uniform angle :math:`\phi` and E exponential, :math:`t = \sqrt{e^{E / \alpha} - 1} \cos \phi` is Student's
+        t with 2 alpha degrees of freedom, but for a factor (Bailey, Mathematics of Computation 62, 1994), and
+        :math:`(1 + t / \sqrt{1 + t^2}) / 2` has the distribution Beta(alpha, alpha). Exact for every alpha, without
+        rejection, and nothing under- or overflows: gamma variates do for small alpha.
+        """
+        count = len(images) if self.per_sample else 1
+        kind: dict[str, Any] = {
+            "dtype": torch.float32 if images.device.type == "mps" else torch.float64,
+            "device": images.device,
+        }
+        uniform = torch.rand(count, columns + 1, generator=generator, **kind)
+        if self.alpha == 1:
+            share = uniform[:, columns]
+        else:
+            t = torch.empty(count, **kind).exponential_(self.alpha, generator=generator).expm1_().sqrt_()
+            t.mul_(uniform[:, columns].mul(2 * math.pi).cos_())
+            share = t.atan_().sin_().add_(1).mul_(0.5)  # sin(atan(t)) is t / sqrt(1 + t^2), for t = inf too
+        if self.p < 1:
+            share = share * (torch.rand(count, generator=generator, **kind) < self.p)
+        return share, uniform[:, :columns]
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha:g}, num_classes={self.num_classes}, p={self.p:g}, per_sample={self.per_sample}"
+
+
+def _generator(value: Any) -> torch.Generator | None:
+    if value is not None and not isinstance(value, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator, got {type(value).__name__}")
+    return value

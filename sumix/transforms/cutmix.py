@@ -1,0 +1,73 @@
+"""CutMix: a box of each image is filled from its partner."""
+
+import torch
+from torch import Tensor
+
+from sumix.ops.mix import dense
+from sumix.transforms.base import Mixer
+
+_mix_box = torch.ops.sumix.mix_box.default
+
+
+class CutMix(Mixer):
+    r"""Replaces a random box of each image by the same box of another image of the batch.
+
+    The partner's share is drawn from Beta(alpha, alpha); the box has sides
+    :math:`\lfloor H \sqrt{share} \rfloor, \lfloor W \sqrt{share} \rfloor` about a centre uniform over the pixels, half
+    sides are rounded down, and the box is clipped to the image. `lam` is then what is left of the own image exactly:
+    :math:`1 - \mathrm{area} / (H W)`.
+
+    Parameters
+    ----------
+    alpha : float
+        Of the Beta distribution, above 0. The smaller, the nearer to all or nothing; 1 is uniform.
+    num_classes : int, optional
+        If given, soft labels are returned instead of a `MixTarget`.
+    p : float
+        Probability to mix, 0 to 1: of each sample, or of the batch if `per_sample` is false. What is not mixed gets an
+        empty box and `lam` 1.
+    per_sample : bool
+        Whether each sample has a box of its own (the default), or one box serves the whole batch, as published.
+    generator : torch.Generator, optional
+        Source of randomness, on the device of the images; torch's default generator if None. In the workers of a
+        DataLoader leave it None: torch seeds each worker's default generator differently, but would give every worker a
+        copy of this one.
+
+    Notes
+    -----
+    Call it with a batch, `mixed, target = mix(images, labels)`, optionally with `generator=` for this call:
+
+    - images : Tensor, any dtype, (N, C, H, W), (N, C, T, H, W) (the same box in every frame), or signals (N, C, L),
+      whose box is :math:`\lfloor L \cdot share \rfloor` long. The memory format, contiguous or channels_last, is kept.
+    - labels : Tensor, shape (N,), any integer dtype.
+
+    It returns the mixed images and a `MixTarget`, or with `num_classes` soft labels (N, K), float32. The images may
+    require gradients. TypeError or ValueError is raised for an argument that does not fit. Without a generator it can
+    be compiled (fullgraph).
+
+    References
+    ----------
+    Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", ICCV 2019.
+    """
+
+    MIN_DIM = 3
+
+    def mix(self, images: Tensor, perm: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
+        share, uniform = self.draw(images, generator, 2)
+        signals = images.ndim == 3
+        if signals:  # images of one row
+            images = images.unsqueeze(-2)
+        height, width = images.shape[-2:]
+        size = torch.linspace(width, height, 2, dtype=share.dtype, device=share.device)  # no copy from the host
+        side = share if signals else share.sqrt()
+        half = (side.unsqueeze(1) * size).mul_(0.5).floor_()  # as if the sides were rounded down first
+        centre = (uniform * size).floor_()
+        low, high = (centre - half).clamp_min_(0), torch.minimum(centre.add_(half), size)
+        if signals:
+            low[:, 1], high[:, 1] = 0, 1
+        box = torch.cat([low, high], dim=1).to(torch.int64)
+        lam = high.sub_(low).prod(dim=1).div_(-max(height * width, 1)).add_(1).to(torch.float32)
+        if not self.per_sample:
+            box, lam = box.repeat(len(perm), 1), lam.repeat(len(perm))
+        mixed = _mix_box(dense(images), box, perm)
+        return mixed.squeeze(-2) if signals else mixed, lam, box

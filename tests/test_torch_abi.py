@@ -1,0 +1,138 @@
+"""Our C declarations of libtorch's ABI are torch's own, and what importing and building promise holds."""
+
+import importlib.machinery
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+
+import pytest
+import torch
+import torch.utils.cpp_extension as cpp
+
+import sumix
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def run(*command, **kwargs):
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, **kwargs)
+
+
+def test_our_declarations_have_torchs_types():
+    includes = [flag for path in cpp.include_paths() for flag in ("-I", path)]
+    check = ROOT / "tests" / "torch_abi_check.cpp"
+    done = run("g++", "-std=c++20", "-fsyntax-only", *includes, check)
+    assert done.returncode == 0, done.stderr
+
+
+IMPORT = "import sumix, torch; print(sumix._C.cpu_isa)"
+
+
+@pytest.mark.parametrize("isa", ["baseline", "v3", "v4"])
+def test_every_instruction_set_gives_the_same(isa, tmp_path):
+    script = """if True:
+        import torch, sumix
+        from sumix import ops
+        torch.manual_seed(0)
+        z, r, v, u = (torch.randn(33, 103, requires_grad=True) for _ in range(4))
+        y, perm, lam = torch.randint(103, (33,)), torch.randperm(33), torch.rand(33)
+        loss, parts = ops.sumix_loss(z, r, v, u, y, y[perm], perm, lam)
+        grads = torch.autograd.grad(loss, (z, v, u))
+        print(sumix._C.cpu_isa)
+        torch.save([loss, *parts, *grads, ops.uncertainty(z.half()), ops.semantic_distance(z, r, y)], "result.pt")
+    """
+    done = run(sys.executable, "-c", script, env={**os.environ, "SUMIX_CPU_ISA": isa}, cwd=tmp_path)
+    if isa != "baseline" and done.returncode != 0:
+        assert f"SUMIX_CPU_ISA={isa}: this build or this processor does not have it" in done.stderr
+        assert sumix._C.cpu_isa != "v4"  # the best one was chosen, so this cannot be one that the processor has
+        pytest.skip(f"this processor has no {isa}")
+    assert done.stdout.strip() == isa, done.stderr
+    got = torch.load(tmp_path / "result.pt")
+    done = run(sys.executable, "-c", script, env={**os.environ, "SUMIX_CPU_ISA": "baseline"}, cwd=tmp_path)
+    want = torch.load(tmp_path / "result.pt")
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6 if a.dtype == torch.float32 else 1e-3, rtol=1e-5)
+
+
+def test_an_unknown_instruction_set_is_refused():
+    done = run(sys.executable, "-c", IMPORT, env={**os.environ, "SUMIX_CPU_ISA": "v9"})
+    assert done.returncode != 0 and "ImportError: SUMIX_CPU_ISA=v9" in done.stderr
+
+
+def fake_torch(folder, text):
+    (folder / "torch").mkdir()
+    (folder / "torch" / "__init__.py").write_text(text)
+    return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("__version__ = '2.9.1+cpu'", "sumix needs torch 2.10 or newer, found torch 2.9.1+cpu"),
+        ("__version__ = '1.13.0'", "sumix needs torch 2.10 or newer, found torch 1.13.0"),
+        ("raise ImportError('no')", "sumix needs torch 2.10 or newer, and found none"),
+        ("__version__ = '2.10.0'", "libtorch_cpu"),  # claims to be new enough, but no library is loaded
+    ],
+)
+def test_a_missing_or_old_torch_is_one_clear_error(tmp_path, text, message):
+    done = run(sys.executable, "-c", IMPORT, env=fake_torch(tmp_path, text))
+    assert done.returncode != 0
+    assert message in done.stderr and "ImportError" in done.stderr.strip().splitlines()[-1]
+
+
+def test_the_module_uses_the_limited_api_alone():
+    path = pathlib.Path(sumix._C.__file__)
+    assert path.name.split(".", 1)[1] == importlib.machinery.EXTENSION_SUFFIXES[1].lstrip(".")  # abi3
+    needed = run("readelf", "-d", path).stdout if shutil.which("readelf") else ""
+    assert "torch" not in needed and "stdc++" not in needed and "libpython" not in needed
+
+
+def test_the_sdist_builds_without_torch(tmp_path):
+    """Every source and header is in it, and a compiler that warns is no obstacle."""
+    tree = tmp_path / "tree"
+    shutil.copytree(
+        ROOT, tree, ignore=shutil.ignore_patterns(".git", ".venv*", "build", "runs", "*.so", "*.egg-info", ".ci")
+    )
+    build = "from setuptools import build_meta as b; import sys; print(getattr(b, sys.argv[1])(sys.argv[2]))"
+    environment = {k: v for k, v in os.environ.items() if k != "SUMIX_WERROR"}
+    done = run(sys.executable, "-c", build, "build_sdist", tmp_path, cwd=tree, env=environment)
+    assert done.returncode == 0, done.stderr
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path / "from", filter="data")
+    (source,) = (tmp_path / "from").iterdir()
+    ours = {p.relative_to(ROOT).as_posix() for p in (ROOT / "csrc").rglob("*") if p.is_file()}
+    assert ours <= {p.relative_to(source).as_posix() for p in source.rglob("*")}
+    blocker = tmp_path / "blocker"
+    blocker.mkdir()
+    environment = fake_torch(blocker, "raise ImportError('building must not import torch')")
+    environment = {**environment, "PYTHONPATH": str(blocker), "CFLAGS": "-Wpadded"}  # structs warn, and nothing fails
+    done = run(sys.executable, "-c", build, "build_wheel", tmp_path, cwd=source, env=environment)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    assert "-cp310-abi3-" in wheel.name
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"sumix/_C.abi3.so", "sumix/py.typed", "sumix/ops/loss.py", "sumix/transforms/__init__.py"} <= set(names)
+    assert not any(name.startswith(("csrc", "tests", "benchmarks")) for name in names)
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang", "clang-14"])
+def test_no_warnings(compiler, tmp_path):
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is not installed")
+    scope = {"__name__": "setup"}
+    text = (ROOT / "setup.py").read_text().split("\nclass ")[0]
+    exec(text, scope)
+    python = run(sys.executable, "-c", "import sysconfig; print(sysconfig.get_paths()['include'])").stdout.strip()
+    for isa, flags in scope["ISAS"].items():
+        for source in [
+            *(ROOT / "csrc" / "cpu").glob("*.c"),
+            *((ROOT / "csrc").glob("*.c") if isa == "baseline" else []),
+        ]:
+            command = [*scope["FLAGS"], "-Werror", *flags, f"-DSUMIX_ISA={isa}", "-I", python, "-c", source]
+            done = run(compiler, *command, "-o", tmp_path / "out.o")
+            assert done.returncode == 0, done.stderr
