@@ -234,8 +234,10 @@ def sumix_loss(
     options = {"weight": weight, "label_smoothing": label_smoothing}
     ce_a, ce_b = (_cross_entropy(z, y, ignore_index, **options) for y in (y_a, y_b))
     classification = used * ce_a + (1 - used) * ce_b
-    t_a = (-(u + v + alpha_a)).clamp(max=CAP).exp()
+    # The partner first: torch.compile (2.13, on CPU) fuses the sum of u's two gradients into the scatter of the second,
+    # and so reads rows before they are complete. In this order it does not.
     t_b = (-(u[perm] + v + alpha_b)).clamp(max=CAP).exp()
+    t_a = (-(u + v + alpha_a)).clamp(max=CAP).exp()
     regularizer = lam * _cross_entropy(t_a, y_a, ignore_index) + (1 - lam) * _cross_entropy(t_b, y_b, ignore_index)
 
     if reduction == "none":

@@ -1,7 +1,7 @@
 """The SUMix loss."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -200,7 +200,7 @@ def _call(tensors: Sequence[Tensor], options: Options) -> tuple[Tensor, Tensor]:
         loss, parts, *_ = _op(*arguments)
         return loss, parts
     if needs_grad:
-        return _EagerLoss.apply(*arguments)
+        return _EagerLoss.apply(z, r, v, u, arguments)
     with torch._C._AutoDispatchBelowAutograd():
         loss, parts, *_ = _op(*arguments)
     return loss, parts
@@ -272,10 +272,10 @@ def _setup_context(ctx, inputs, output) -> None:
     _keep(ctx, inputs, output[2:])
 
 
-def _keep(ctx, inputs: tuple, gradients: tuple[Tensor, ...]) -> None:
+def _keep(ctx, arguments: tuple, gradients: tuple[Tensor, ...]) -> None:
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*inputs[:9])
-    ctx.options = inputs[9:]
+    ctx.save_for_backward(*arguments[:9])
+    ctx.options = arguments[9:]
     # Not saved as tensors: backward hands them over, and whoever gets them may write to them.
     ctx.gradients = gradients
 
@@ -285,42 +285,46 @@ def _is_one(gradient: Tensor) -> bool:
     return type(gradient) is Tensor and gradient.is_cpu and gradient.ndim == 0 and gradient.item() == 1
 
 
-def _gradient(ctx, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+def _row_gradients(ctx, grad_loss: Tensor | None) -> tuple[Tensor | None, ...]:
+    """By the mixed and the raw logits and both uncertainties."""
     if grad_loss is None:
-        return (None,) * 17
+        return (None,) * 4
     tensors = ctx.saved_tensors
     z, r, v, u, perm = *tensors[:4], tensors[6]
-    gradients, plain = ctx.gradients, v.ndim == 1
+    gradients = ctx.gradients
     if gradients is None:  # handed over in an earlier backward of a graph that was retained
         gradients = _op(*tensors, *ctx.options)[2:]
     if gradients[0].dtype == z.dtype and not torch.is_grad_enabled() and _is_one(grad_loss):
         ctx.gradients = None
-        grad_z, grad_v, grad_u = gradients[:3]
+        grad_z, grad_v, grad_u, _ = gradients
     else:
         grad_z, grad_v, grad_u = _backward(grad_loss.contiguous(), z, r, v, u, *gradients, perm)
-    if plain:
-        return grad_z, grad_u, *(None,) * 15
-    return grad_z, None, grad_v, grad_u, *(None,) * 13
+    plain = v.ndim == 1
+    return (grad_z, grad_u, None, None) if plain else (grad_z, None, grad_v, grad_u)
+
+
+def _gradient(ctx, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    return (*_row_gradients(ctx, grad_loss), *(None,) * 13)
 
 
 torch.library.register_autograd("sumix::sumix_loss", _gradient, setup_context=_setup_context)
 
 
 class _EagerLoss(torch.autograd.Function):
-    """The same gradient for eager mode: what register_autograd makes reads the schema again for every call, which for
-    this many arguments takes longer than the loss."""
+    """The same gradient for eager mode, where what register_autograd makes takes longer than the loss: it reads the
+    schema again for every argument of every call."""
 
     @staticmethod
-    def forward(ctx, *arguments: Any) -> tuple[Tensor, Tensor]:
+    def forward(ctx, z: Tensor, r: Tensor, v: Tensor, u: Tensor, arguments: tuple) -> tuple[Tensor, Tensor]:
         with torch._C._AutoDispatchBelowAutograd():
             loss, parts, *gradients = _op(*arguments)
         ctx.mark_non_differentiable(parts)
-        _keep(ctx, arguments, tuple(gradients))
+        _keep(ctx, arguments, gradients)
         return loss, parts
 
     @staticmethod
     def backward(ctx, grad_loss: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
-        return _gradient(ctx, grad_loss)
+        return (*_row_gradients(ctx, grad_loss), None)
 
 
 def _once(ctx, *grads) -> None:
