@@ -87,7 +87,7 @@ def test_bench_mix_reports_every_contestant_that_is_installed(tmp_path):
     theirs = [row for name, rows in order.items() if name in installed for row in rows]
     for dtype in ("float32", "uint8"):
         for op in ("mix_box", "mix_linear"):
-            assert list(groups[op, dtype]) == ["clone()", f"ops.{op}", "eager twin"]
+            assert list(groups[op, dtype]) == ["clone()", "copy_()", f"ops.{op}", "eager twin"]
             assert set(groups[op, dtype]["eager twin"]["ratio_to"]) == {"clone()"}
     for kind in ("CutMix", "MixUp"):
         assert list(groups[kind, "float32"]) == SUMIX + theirs
