@@ -1,4 +1,4 @@
-"""Mixing a batch: the ops beside clone(), and whole CutMix and MixUp transforms beside other packages'."""
+"""Mixing a batch: ops beside clone(), transforms beside other packages': python -m benchmarks.bench_mix"""
 
 import argparse
 from collections.abc import Callable, Iterator
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
-import peers
 import torch
 import torch.nn.functional as F
-from common import Contestant, Group, Report, distance, main, parser
 from torch import Tensor
 
+from benchmarks import peers
+from benchmarks.common import Contestant, Group, Report, distance, main, parser
 from sumix import CutMix, MixTarget, MixUp, ops, reference
 
 EPILOG = """\
