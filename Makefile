@@ -55,5 +55,9 @@ lint: $(VENV)/packages
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror csrc/*.[ch] csrc/cpu/*.[ch] tests/c/*.[ch]
 
+bench: $(VENV)/built
+	$(BIN)/python -m benchmarks.bench_loss --json runs/bench/loss.json
+	$(BIN)/python -m benchmarks.bench_mix --json runs/bench/mix.json
+
 clean:
 	rm -rf build dist runs $(VENV) sumix/*.so *.egg-info

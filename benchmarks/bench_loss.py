@@ -1,4 +1,4 @@
-"""The SUMix loss, forward and backward, beside what one would write without sumix."""
+"""The SUMix loss, forward and backward, beside what one would write without it: python -m benchmarks.bench_loss"""
 
 import argparse
 import json
@@ -8,13 +8,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
-import memory
 import torch
-from common import Contestant, Group, Report, distance, main, parser, table
 from torch import Tensor
 
+from benchmarks import memory
+from benchmarks.common import Contestant, Group, Report, distance, main, parser, table
 from sumix import MixTarget, SUMixLoss, SUMixOutput, ops, reference
 
 EPILOG = """\
@@ -217,8 +218,10 @@ def _params(problem: Problem) -> dict[str, Any]:
 def show_memory(report: Report, problem: Problem, names: Sequence[str]) -> None:
     """The third table, measured in a process of its own."""
     size, dtype = f"{problem.n}x{problem.k}", _params(problem)["dtype"]
+    which = ["--size", size, "--dtype", dtype, "--setting", problem.setting, "--peak-of", *names]
     child = subprocess.run(
-        [sys.executable, __file__, "--size", size, "--dtype", dtype, "--setting", problem.setting, "--peak-of", *names],
+        [sys.executable, "-m", "benchmarks.bench_loss", *which],
+        cwd=Path(__file__).parents[1],
         env=os.environ | memory.MALLOC,
         capture_output=True,
         text=True,
@@ -270,7 +273,7 @@ def bench(options: argparse.Namespace) -> None:
             compare(report, Problem(n, k, dtype, name), ["ops.sumix_loss", "SUMixLoss", *twins, "step-by-step port"])
     for n, k in sizes:
         take_apart(report, Problem(n, k, dtype, setting))
-    show_memory(report, largest, ["ops.sumix_loss", *twins])
+    show_memory(report, largest, ["ops.sumix_loss", *twins[: 1 if options.quick else None]])
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Mixing a batch: the ops beside clone(), and whole CutMix and MixUp transforms beside other packages'."""
+"""Mixing a batch: ops beside clone(), transforms beside other packages': python -m benchmarks.bench_mix"""
 
 import argparse
 from collections.abc import Callable, Iterator
@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
-import peers
 import torch
 import torch.nn.functional as F
-from common import Contestant, Group, Report, distance, main, parser
 from torch import Tensor
 
+from benchmarks import peers
+from benchmarks.common import Contestant, Group, Report, distance, main, parser
 from sumix import CutMix, MixTarget, MixUp, ops, reference
 
 EPILOG = """\
 ops, with boxes and ratios given, against the least that writing a mixed batch can cost:
-  clone()      reads and writes the batch once
+  clone()      reads and writes the batch once, into memory of its own; beyond what malloc keeps for the next call
+               (32 MiB on Linux) the system must first find and clear it, page by page
+  copy_()      the same into memory that is there already
   ops.mix_box, ops.mix_linear
   eager twin   sumix.reference.mix_box, mix_linear: the same in plain PyTorch, with a gather of the partners
 transforms, from a batch and its labels to a mixed batch and soft labels, sampling included (alpha 1):
@@ -120,7 +122,8 @@ def op_groups(batch: Batch) -> Iterator[Group]:
         op, twin = getattr(ops, name), getattr(reference, name)
         truth = twin(x.double(), *argument)
         ways = {f"ops.{name}": partial(op, x, *argument), "eager twin": partial(twin, x, *argument)}
-        contestants = [Contestant("clone()", x.clone, lambda: distance((x.clone(),), (x,)))]
+        limits = {"clone()": x.clone, "copy_()": partial(torch.empty_like(x).copy_, x)}
+        contestants = [Contestant(way, call, partial(_distance, call, x)) for way, call in limits.items()]
         contestants += [Contestant(way, call, partial(_distance, call, truth)) for way, call in ways.items()]
         yield batch.group(name, contestants, "clone()")
 

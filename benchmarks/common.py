@@ -1,4 +1,4 @@
-"""The harness of the bench_* scripts: check first, then time, side by side.
+"""The harness of the bench_* modules: check first, then time, side by side.
 
 Every contestant's output is compared with its float64 twin before anything is timed, and a wrong one stops the bench: a
 fast wrong answer is no result. Then each round times every contestant once, in turn (A B C A B C ...), so that whatever
@@ -23,10 +23,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import peers
 import torch
 from torch import Tensor
 
+from benchmarks import peers
 from sumix import _C
 
 RETAKES = 4
