@@ -1,7 +1,7 @@
 """Which way the learned ratio moves: python -m benchmarks.direction
 
-A made-up network that is sure of class 0 on image a and of class 1 on image b, and a mix of both at an area ratio of 0.5.
-Three mixes: in one only a's object is visible, in one both, in one only b's. The label should follow what is visible.
+A made-up network that is sure of class 0 on image a and of class 1 on image b, and a mix of both at an area ratio of
+0.5. Three mixes: in one only a is visible, in one both, in one only b. The label should follow what is visible.
 """
 
 import torch
