@@ -1,4 +1,5 @@
-# make demo, make test: all set-up included, in a virtual environment of their own. TORCH names the torch to install.
+# make demo, make test: all set-up included, in a virtual environment of their own. TORCH names the torch to install;
+# SUMIX_WERROR=1 in the environment makes warnings errors, as CI does.
 VENV ?= .venv
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -25,15 +26,15 @@ $(VENV)/packages: pyproject.toml
 	$(BIN)/pip install -q --upgrade pip
 	$(BIN)/pip install -q $(TORCH)
 	$(BIN)/pip install -q "setuptools>=77" wheel
-	SUMIX_WERROR=1 $(BIN)/pip install -q --no-build-isolation -e ".[test,demo]"
+	$(BIN)/pip install -q --no-build-isolation -e ".[test,demo]"
 	touch $@
 
 $(VENV)/built: $(VENV)/packages $(SOURCES)
-	SUMIX_WERROR=1 $(BIN)/python setup.py -q build_ext --inplace
+	$(BIN)/python setup.py -q build_ext --inplace
 	touch $@
 
 # The kernels without torch, under AddressSanitizer and UndefinedBehaviorSanitizer where the compiler has them.
-C_FLAGS := -std=c11 -D_GNU_SOURCE -g -O1 -fopenmp-simd -Wall -Wextra -Werror -Wno-pass-failed
+C_FLAGS := -std=c11 -D_GNU_SOURCE -g -O1 -fopenmp-simd -Wall -Wextra -Wno-pass-failed $(if $(SUMIX_WERROR),-Werror)
 SANITIZE = $(shell echo 'int main(void){return 0;}' | $(CC) -x c -fsanitize=$(1) - -o /dev/null 2>/dev/null && echo -fsanitize=$(1) -fno-sanitize-recover=all)
 
 sanitize: FLAGS = $(call SANITIZE,address$(comma)undefined)
@@ -42,7 +43,7 @@ sanitize: $(C_TESTS:%=build/sanitize/%)
 
 # ThreadSanitizer over the rows that threads share.
 races: FLAGS = $(call SANITIZE,thread)
-races: build/races/test_loss
+races: build/races/test_loss build/races/test_mix
 	@for t in $^; do $$t || exit 1; done
 
 build/sanitize/% build/races/%: tests/c/%.c tests/c/no_torch.h $(wildcard csrc/*.[ch] csrc/cpu/*.[ch])
@@ -54,6 +55,10 @@ lint: $(VENV)/packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror csrc/*.[ch] csrc/cpu/*.[ch] tests/c/*.[ch]
+
+bench: $(VENV)/built
+	$(BIN)/python -m benchmarks.bench_loss --json runs/bench/loss.json
+	$(BIN)/python -m benchmarks.bench_mix --json runs/bench/mix.json
 
 clean:
 	rm -rf build dist runs $(VENV) sumix/*.so *.egg-info

@@ -133,6 +133,28 @@ struct sumix_mix_linear_backward_args {
   void *grad_x;
 };
 
+/* The box of CutMix: sides floor(height sqrt(share)), floor(width sqrt(share)) about the pixel at floor(centre * size),
+ * half sides by integer division, clipped to the image. Spanning the height: side floor(width share), all rows. lam is
+ * what is left of the image, 1 - area / (height width). */
+struct sumix_cut_box_args {
+  int64_t n, height, width;
+  bool full_height;
+  const double *share;   // (n), 0 to 1
+  const double *centre;  // (n, 2): x, y, in [0, 1)
+  int64_t *box;          // (n, 4)
+  float *lam;            // (n)
+};
+
+/* soft[i] = smoothing / k everywhere, plus (1 - smoothing) lam[i] at y_a[i] and (1 - smoothing) (1 - lam[i]) at y_b[i].
+ */
+struct sumix_soft_labels_args {
+  int64_t n, k;
+  const int64_t *y_a, *y_b;  // (n)
+  const float *lam;          // (n)
+  double smoothing;
+  float *soft;  // (n, k)
+};
+
 /* X(name): the kernel sumix_<name>, which takes struct sumix_<name>_args. */
 #define SUMIX_KERNELS(X)                                                                                               \
   X(uncertainty)                                                                                                       \
@@ -143,7 +165,9 @@ struct sumix_mix_linear_backward_args {
   X(mix_box)                                                                                                           \
   X(mix_box_backward)                                                                                                  \
   X(mix_linear)                                                                                                        \
-  X(mix_linear_backward)
+  X(mix_linear_backward)                                                                                               \
+  X(cut_box)                                                                                                           \
+  X(soft_labels)
 
 /* The CPU kernels in use: those of the best instruction set that this processor has. */
 struct sumix_cpu_kernels {

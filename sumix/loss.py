@@ -13,17 +13,17 @@ from sumix.target import MixTarget
 class SUMixLoss(nn.Module):
     """Cross entropy whose mix ratio is learned per sample from what the network sees, plus an uncertainty regulariser.
 
-    `criterion(mixed_output, raw_output, target)` takes the network's outputs for the mixed and for the raw images of one
-    batch (both with gradient) and the `MixTarget` that a transform returned. Formula, gradients and numerical limits:
-    `sumix.ops.sumix_loss`.
+    `criterion(mixed_output, raw_output, target)` takes the network's outputs for the mixed and for the raw images of
+    one batch (both with gradient) and the `MixTarget` that a transform returned. Formula, gradients and numerical
+    limits: `sumix.ops.sumix_loss`.
 
     Parameters
     ----------
     gamma : float
         Weight of the regulariser, at least 0. The paper: 0.5 (CIFAR-100, CUB, Aircraft, ImageNet), 1.0 (Tiny-ImageNet).
     ratio : {"semantic", "published", "area"}
-        "semantic": what the paper sets out to do; `ratio="published", weighting="batch"` is the authors' exact loss, whose
-        ratio moves the other way; "area": no correction.
+        "semantic": what the paper sets out to do; `ratio="published", weighting="batch"` is the authors' exact loss,
+        whose ratio moves the other way; "area": no correction.
     weighting : {"sample", "batch"}
         Whether each sample's cross entropies get its own ratio, or the batch's mean ratio as in the authors' code.
     kappa : float

@@ -1,8 +1,8 @@
-"""Plain PyTorch twins of the operators: what tests compare with, benchmarks start from, and devices without kernels use.
+"""Plain PyTorch twins of the operators: for tests, benchmarks, and devices without kernels.
 
-Each op has a twin of its name, written from its formula and differentiated by autograd. The functions named `*_explicit` and
-`*_backward` have the op's own schema instead and compute their gradients themselves: autograd is off inside an op.
-`published_loss` is the authors' training loss, step by step.
+Each op has a twin of its name, written from its formula and differentiated by autograd. The functions named
+`*_explicit` and `*_backward` have the op's own schema instead and compute their gradients themselves: autograd is off
+inside an op. `published_loss` is the authors' training loss, step by step.
 """
 
 import math
@@ -21,7 +21,7 @@ CAP = 80.0
 
 
 def scale_of(ratio: str, logits: Tensor, kappa: float, distance_scale: float | None) -> float:
-    """The factor of d / ||d||_2 for logits (N, K): kappa sqrt(K) for "semantic"; else `distance_scale`, by default N."""
+    """The factor of d / ||d||_2 for logits (N, K): kappa sqrt(K) for "semantic"; else `distance_scale`, or N."""
     n, k = logits.shape
     if ratio == "semantic":
         return kappa * math.sqrt(k)
@@ -88,6 +88,31 @@ def mix_linear_backward(grad_out: Tensor, lam: Tensor, perm: Tensor) -> Tensor:
     return torch.where(own == 0, 0, own * grad).index_add(0, perm, shared).to(grad_out.dtype)
 
 
+def cut_box(share: Tensor, centre: Tensor, height: int, width: int, full_height: bool) -> tuple[Tensor, Tensor]:
+    """CutMix's boxes (N, 4), int64, and exact lam (N,), float32, for the partner's share (N,) of each image.
+
+    Sides are floor(size sqrt(share)), half sides rounded down; the centre (N, 2), x and y in [0, 1), means the pixel
+    floor(size centre). With full_height a box spans all rows and floor(width share) columns.
+    """
+    sides = share if full_height else share.sqrt()
+    spans = []
+    for size, at in zip((width, height), centre.unbind(1), strict=True):
+        half, at = (size * sides).floor().div(2).floor(), (size * at).floor()
+        spans.append(((at - half).clamp(min=0), (at + half).clamp(max=size)))
+    if full_height:
+        spans[1] = (torch.zeros_like(share), torch.full_like(share, height))
+    (x1, x2), (y1, y2) = spans
+    lam = 1 - (x2 - x1) * (y2 - y1) / max(height * width, 1)
+    return torch.stack([x1, y1, x2, y2], dim=1).to(torch.int64), lam.to(torch.float32)
+
+
+def soft_labels(y_a: Tensor, y_b: Tensor, lam: Tensor, num_classes: int, label_smoothing: float = 0.0) -> Tensor:
+    """Targets (N, num_classes): lam at y_a, 1 - lam at y_b, and of these the share label_smoothing spread evenly."""
+    shares = torch.stack([lam, 1 - lam], dim=1) * (1 - label_smoothing)
+    soft = torch.full((lam.shape[0], num_classes), label_smoothing / num_classes, dtype=lam.dtype, device=lam.device)
+    return soft.scatter_add(1, torch.stack([y_a, y_b], dim=1), shares)
+
+
 # Uncertainty -------------------------------------------------------------------------------------------------------
 
 
@@ -109,7 +134,7 @@ def uncertainty_backward(u: Tensor, grad_u: Tensor) -> Tensor:
 def semantic_distance(
     logits: Tensor, raw_logits: Tensor, masked: Tensor, scale: float, published: bool = False
 ) -> Tensor:
-    """alpha = scale d / ||d||_2 with d = softmax(p - m), m = softmax(z), p = softmax(r), p[masked] = 0 (masked -1: none).
+    """alpha = scale d / ||d||_2 with d = softmax(p - m), m = softmax(z), p = softmax(r), p[masked] = 0 (-1: none).
 
     The published code has d = softmax(m - p).
     """
@@ -209,8 +234,10 @@ def sumix_loss(
     options = {"weight": weight, "label_smoothing": label_smoothing}
     ce_a, ce_b = (_cross_entropy(z, y, ignore_index, **options) for y in (y_a, y_b))
     classification = used * ce_a + (1 - used) * ce_b
-    t_a = (-(u + v + alpha_a)).clamp(max=CAP).exp()
+    # The partner first: torch.compile (2.13, on CPU) fuses the sum of u's two gradients into the scatter of the second,
+    # and so reads rows before they are complete. In this order it does not.
     t_b = (-(u[perm] + v + alpha_b)).clamp(max=CAP).exp()
+    t_a = (-(u + v + alpha_a)).clamp(max=CAP).exp()
     regularizer = lam * _cross_entropy(t_a, y_a, ignore_index) + (1 - lam) * _cross_entropy(t_b, y_b, ignore_index)
 
     if reduction == "none":
@@ -243,7 +270,8 @@ def sumix_loss_explicit(
     """The loss with its gradients under the op's own schema, for devices without kernels.
 
     Absent tensors have shape (0,). Returns loss, parts (3, N), and the gradients that `sumix_loss_backward` scales:
-    by the mixed logits, the mixed uncertainty, the raw uncertainty (sample i's own share, or the sum), the partner's share.
+    by the mixed logits, the mixed uncertainty, the raw uncertainty (sample i's own share, or the sum), the partner's
+    share.
     """
     plain, name = uncertainty.ndim == 1, REDUCTIONS[reduction]
     weight = None if class_weight.ndim == 1 and class_weight.numel() == 0 else class_weight
@@ -277,7 +305,8 @@ def sumix_loss_explicit(
     hot_b = F.one_hot(labels.b, z.shape[1]) * labels.keep_b.unsqueeze(1)
     weights = torch.ones_like(z[0]) if weight is None else weight
 
-    # dCE/dz = (sum of the target) softmax(z) - target, for the target that class weights and smoothing make of both labels.
+    # dCE/dz = (sum of the target) softmax(z) - target, for the target that class weights and smoothing make of both
+    # labels.
     target = (1 - label_smoothing) * weights * (used.unsqueeze(1) * hot_a + (1 - used).unsqueeze(1) * hot_b)
     kept = used * labels.keep_a + (1 - used) * labels.keep_b
     target = target + label_smoothing / z.shape[1] * weights * kept.unsqueeze(1)
@@ -334,9 +363,9 @@ def published_loss(
 ) -> Tensor:
     """What the authors' training code computes, a step after the other as it does: loops over the batch and all.
 
-    One `lam` a batch. Its cross entropies are means over the batch before the per-sample ratio multiplies them. In the plain
-    form the logits are passed for the uncertainties; it overflows there once a logit and an uncertainty sum to about -88 in
-    float32, since its exponent has no bound.
+    One `lam` a batch. Its cross entropies are means over the batch before the per-sample ratio multiplies them. In the
+    plain form the logits are passed for the uncertainties; it overflows there once a logit and an uncertainty sum to
+    about -88 in float32, since its exponent has no bound.
     """
     n = logits.shape[0]
     with torch.no_grad():

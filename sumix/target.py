@@ -7,6 +7,8 @@ from torch import Tensor
 
 from sumix.ops import checks
 
+_soft_labels = torch.ops.sumix.soft_labels.default
+
 
 class MixTarget(NamedTuple):
     """Labels of a mixed batch: sample i shows its own image with weight `lam[i]` and that of `perm[i]` with the rest.
@@ -53,27 +55,19 @@ class MixTarget(NamedTuple):
         TypeError
             If an argument has the wrong type.
         ValueError
-            If an argument is out of its range; on CPU, outside of torch.compile, also if a label is not within 0 to K - 1.
+            If an argument is out of its range; on CPU, outside of torch.compile, also if a label is not within 0 to
+            K - 1, or lam not within 0 to 1.
         """
         checks.count(num_classes, "num_classes")
-        kept = 1.0 - checks.number(label_smoothing, "label_smoothing", 0, 1)
-        lam = self.lam.to(torch.float32)
-        if kept < 1:
-            soft = torch.full((len(lam), num_classes), (1 - kept) / num_classes, device=lam.device)
-            shares = torch.stack([lam * kept, kept - lam * kept], dim=1)
-        else:
-            soft = torch.zeros(len(lam), num_classes, device=lam.device)
-            shares = torch.stack([lam, torch.rsub(lam, 1)], dim=1)
-        labels = torch.stack([self.y_a, self.y_b], dim=1)
+        smoothing = checks.number(label_smoothing, "label_smoothing", 0, 1)
+        checks.batch(self.lam, "lam")
+        y_a = checks.indices(self.y_a, "y_a", self.lam, "lam")
+        y_b = checks.indices(self.y_b, "y_b", self.lam, "lam")
+        lam = checks.ratios(self.lam, "lam", y_a, "y_a", torch.float32)
         try:
-            return soft.scatter_add_(1, labels.to(torch.int64), shares)
-        except RuntimeError:
-            wrong = labels[(labels < 0) | (labels >= num_classes)]
-            if len(wrong) == 0:
-                raise
-            raise ValueError(
-                f"labels must be 0 to {num_classes - 1} as num_classes is {num_classes}, got {wrong[0]}"
-            ) from None
+            return _soft_labels(y_a, y_b, lam, num_classes, smoothing)
+        except RuntimeError as error:
+            checks.reraise(error)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "MixTarget":
         """The same target on another device."""

@@ -4,8 +4,8 @@ import torch
 
 from sumix import ops
 
-# Relative to the largest value of the tensor that is compared. Inputs of half precision are rounded before both sides see
-# them; the loss then is float32, and the gradients are rounded once.
+# Relative to the largest value of the tensor that is compared. Inputs of half precision are rounded before both sides
+# see them; the loss then is float32, and the gradients are rounded once.
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 
 

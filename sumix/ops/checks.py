@@ -44,7 +44,7 @@ def same_device(value: Tensor, name: str, like: Tensor, like_name: str) -> None:
 
 
 def like(value: Any, name: str, other: Tensor, other_name: str, *, any_dtype: bool = False) -> Tensor:
-    """Fail unless `value` is floating point with the shape, the device and (unless `any_dtype`) the dtype of `other`."""
+    """Fail unless `value` is floating point with shape, device and (unless `any_dtype`) dtype of `other`."""
     if floating(value, name).shape != other.shape:
         raise ValueError(f"{name} must have the shape of {other_name}, {shape(other)}, got {shape(value)}")
     if not any_dtype and value.dtype != other.dtype:
@@ -72,7 +72,7 @@ def ratios(value: Any, name: str, like: Tensor, like_name: str, dtype: torch.dty
 
 
 def class_weight(value: Any, name: str, like: Tensor, like_name: str, dtype: torch.dtype) -> Tensor:
-    """Fail unless `value` is a floating point (K,) beside `like`'s K columns; in `dtype`, contiguous, without gradient."""
+    """Fail unless `value` is a floating point (K,) for `like`'s K columns; in `dtype`, contiguous, no gradient."""
     if floating(value, name).ndim != 1 or value.shape[0] != like.shape[1]:
         raise ValueError(f"{name} must be (K,) = ({like.shape[1]},) as {like_name} has K classes, got {shape(value)}")
     same_device(value, name, like, like_name)
@@ -94,7 +94,7 @@ def batch(value: Any, name: str) -> Tensor:
 
 
 def boxes(value: Any, name: str, like: Tensor, like_name: str) -> Tensor:
-    """Fail unless `value` is an integer (N, 4) beside (N, ..., H, W), or (N, 2) beside (N, ..., L); int64, contiguous."""
+    """Fail unless `value` is an integer (N, 4) for (N, ..., H, W), or (N, 2) for (N, ..., L); int64, contiguous."""
     if tensor(value, name).dtype not in INTEGERS:
         raise TypeError(f"{name} must be an integer tensor, got {value.dtype}")
     if value.ndim != 2 or value.shape[0] != like.shape[0] or value.shape[1] not in (2, 4):

@@ -1,7 +1,7 @@
 """The SUMix loss."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ _backward = torch.ops.sumix.sumix_loss_backward.default
 
 
 class SUMixParts(NamedTuple):
-    """What the loss is made of, a value a sample, for logging: float32 (float64 for float64 logits), without gradient."""
+    """What the loss is made of, a value a sample, without gradient: float32, or float64 for float64 logits."""
 
     lam: Tensor
     """(N,): the ratio in use, lam~, the weight of the sample's own label."""
@@ -49,14 +49,14 @@ def sumix_loss(
     With z, r the logits and v, u the uncertainties of the mixed and the raw images, and lam the area ratio,
 
     .. math::
-        \tilde\lambda &= \frac{\lambda e^{-\alpha_{y_a}}}{\lambda e^{-\alpha_{y_a}} + (1 - \lambda) e^{-\alpha'_{y_b}}} \\
+        \tilde\lambda &= \lambda e^{-\alpha_{y_a}} / (\lambda e^{-\alpha_{y_a}} + (1 - \lambda) e^{-\alpha'_{y_b}}) \\
         L &= \mathrm{mean}(\tilde\lambda\, CE(z, y_a) + (1 - \tilde\lambda)\, CE(z, y_b))
            + \gamma\, \mathrm{mean}(\lambda\, CE(t, y_a) + (1 - \lambda)\, CE(t', y_b)) \\
         t &= \exp(\min(-(u + v + \alpha), 80)), \quad t' = \exp(\min(-(u_{perm} + v + \alpha'), 80))
 
-    where alpha is the `semantic_distance` between the mix and the own image, alpha' that to the partner. Gradients flow into
-    z, v and u (both rows that a sample uses), not through alpha and lam~. The loss is finite for logits of any size whose
-    differences are; the minimum with 80 is where it departs from the published code, which overflows.
+    where alpha is the `semantic_distance` between the mix and the own image, alpha' that to the partner. Gradients flow
+    into z, v and u (both rows that a sample uses), not through alpha and lam~. The loss is finite for logits of any
+    size whose differences are; the minimum with 80 is where it departs from the published code, which overflows.
 
     Forward computes the gradients in the same pass. It can be differentiated once, in reverse mode; rows may repeat in
     `perm`. On CPU the result does not depend on the number of threads.
@@ -76,8 +76,9 @@ def sumix_loss(
     gamma : float
         Weight of the regulariser, at least 0.
     ratio : {"semantic", "published", "area"}
-        How lam~ is found. "semantic": alpha = kappa sqrt(K) d / ||d||_2, d = softmax(p - m), large where the mix has lost a
-        class. "published": the authors' code, d = softmax(m - p) times `distance_scale`. "area": lam~ = lam, alpha = 0.
+        How lam~ is found. "semantic": alpha = kappa sqrt(K) d / ||d||_2, d = softmax(p - m), large where the mix has
+        lost a class. "published": the authors' code, d = softmax(m - p) times `distance_scale`. "area": lam~ = lam,
+        alpha = 0.
     weighting : {"sample", "batch"}
         "sample" as above; "batch" uses the batch's mean of lam~ for every sample, as the authors' code in effect does.
     kappa : float
@@ -104,8 +105,8 @@ def sumix_loss(
     TypeError
         If an argument has the wrong type or dtype.
     ValueError
-        If shapes, devices or options do not fit; on CPU also if a label, partner or ratio lies outside its range or is NaN
-        (RuntimeError from a compiled graph).
+        If shapes, devices or options do not fit; on CPU also if a label, partner or ratio lies outside its range or is
+        NaN (RuntimeError from a compiled graph).
 
     References
     ----------
@@ -172,8 +173,8 @@ def run(
 ) -> tuple[Tensor, Tensor]:
     """The loss and its parts (3, N).
 
-    In eager mode on CPU the op sees the arguments first: it checks everything itself and takes a few microseconds, where
-    checks in Python take tens. Only what it refuses is checked, converted where that is allowed, or explained.
+    In eager mode on CPU the op sees the arguments first: it checks everything itself and takes a few microseconds,
+    where checks in Python take tens. Only what it refuses is checked, converted where that is allowed, or explained.
     """
     tensors = (logits, raw_logits, uncertainty, raw_uncertainty, y_a, y_b, perm, lam, class_weight)
     if not torch.compiler.is_compiling():
@@ -199,7 +200,7 @@ def _call(tensors: Sequence[Tensor], options: Options) -> tuple[Tensor, Tensor]:
         loss, parts, *_ = _op(*arguments)
         return loss, parts
     if needs_grad:
-        return _EagerLoss.apply(*arguments)
+        return _EagerLoss.apply(z, r, v, u, arguments)
     with torch._C._AutoDispatchBelowAutograd():
         loss, parts, *_ = _op(*arguments)
     return loss, parts
@@ -256,7 +257,8 @@ def _(
 
 @torch.library.register_fake("sumix::sumix_loss_backward")
 def _(
-    grad_loss, logits, raw_logits, uncertainty, raw_uncertainty, grad_logits, grad_uncertainty, grad_raw, grad_partner, perm
+    grad_loss, logits, raw_logits, uncertainty, raw_uncertainty, grad_logits, grad_uncertainty, grad_raw, grad_partner,
+    perm
 ):  # fmt: skip
     return tuple(logits.new_empty(grad.shape) for grad in (grad_logits, grad_uncertainty, grad_raw))
 
@@ -270,10 +272,10 @@ def _setup_context(ctx, inputs, output) -> None:
     _keep(ctx, inputs, output[2:])
 
 
-def _keep(ctx, inputs: tuple, gradients: tuple[Tensor, ...]) -> None:
+def _keep(ctx, arguments: tuple, gradients: tuple[Tensor, ...]) -> None:
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*inputs[:9])
-    ctx.options = inputs[9:]
+    ctx.save_for_backward(*arguments[:9])
+    ctx.options = arguments[9:]
     # Not saved as tensors: backward hands them over, and whoever gets them may write to them.
     ctx.gradients = gradients
 
@@ -283,42 +285,46 @@ def _is_one(gradient: Tensor) -> bool:
     return type(gradient) is Tensor and gradient.is_cpu and gradient.ndim == 0 and gradient.item() == 1
 
 
-def _gradient(ctx, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+def _row_gradients(ctx, grad_loss: Tensor | None) -> tuple[Tensor | None, ...]:
+    """By the mixed and the raw logits and both uncertainties."""
     if grad_loss is None:
-        return (None,) * 17
+        return (None,) * 4
     tensors = ctx.saved_tensors
     z, r, v, u, perm = *tensors[:4], tensors[6]
-    gradients, plain = ctx.gradients, v.ndim == 1
+    gradients = ctx.gradients
     if gradients is None:  # handed over in an earlier backward of a graph that was retained
         gradients = _op(*tensors, *ctx.options)[2:]
     if gradients[0].dtype == z.dtype and not torch.is_grad_enabled() and _is_one(grad_loss):
         ctx.gradients = None
-        grad_z, grad_v, grad_u = gradients[:3]
+        grad_z, grad_v, grad_u, _ = gradients
     else:
         grad_z, grad_v, grad_u = _backward(grad_loss.contiguous(), z, r, v, u, *gradients, perm)
-    if plain:
-        return grad_z, grad_u, *(None,) * 15
-    return grad_z, None, grad_v, grad_u, *(None,) * 13
+    plain = v.ndim == 1
+    return (grad_z, grad_u, None, None) if plain else (grad_z, None, grad_v, grad_u)
+
+
+def _gradient(ctx, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    return (*_row_gradients(ctx, grad_loss), *(None,) * 13)
 
 
 torch.library.register_autograd("sumix::sumix_loss", _gradient, setup_context=_setup_context)
 
 
 class _EagerLoss(torch.autograd.Function):
-    """The same gradient for eager mode: what register_autograd makes reads the schema again for every call, which for this
-    many arguments takes longer than the loss."""
+    """The same gradient for eager mode, where what register_autograd makes takes longer than the loss: it reads the
+    schema again for every argument of every call."""
 
     @staticmethod
-    def forward(ctx, *arguments: Any) -> tuple[Tensor, Tensor]:
+    def forward(ctx, z: Tensor, r: Tensor, v: Tensor, u: Tensor, arguments: tuple) -> tuple[Tensor, Tensor]:
         with torch._C._AutoDispatchBelowAutograd():
             loss, parts, *gradients = _op(*arguments)
         ctx.mark_non_differentiable(parts)
-        _keep(ctx, arguments, tuple(gradients))
+        _keep(ctx, arguments, gradients)
         return loss, parts
 
     @staticmethod
     def backward(ctx, grad_loss: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
-        return _gradient(ctx, grad_loss)
+        return (*_row_gradients(ctx, grad_loss), None)
 
 
 def _once(ctx, *grads) -> None:

@@ -117,25 +117,35 @@ def _call(op: Callable[..., Tensor], *args: Tensor) -> Tensor:
         checks.reraise(error)
 
 
-# Devices without kernels get the reference, in the memory format that the kernels promise.
-
-
-def _in_format_of(x: Tensor, result: Tensor) -> Tensor:
-    return result if result.stride() == x.stride() else torch.empty_like(x).copy_(result)
-
-
-def _fallback(name: str) -> None:
+def fallback(name: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """What serves as this operator on devices without kernels: its twin, in the memory format that a kernel keeps."""
     twin = getattr(reference, name)
 
-    def fallback(x: Tensor, how: Tensor, perm: Tensor) -> Tensor:
-        return _in_format_of(x, twin(x, how, perm))
+    def run(x: Tensor, how: Tensor, perm: Tensor) -> Tensor:
+        result = twin(x, how, perm)
+        return result if result.stride() == x.stride() else torch.empty_like(x).copy_(result)
 
-    torch.library.impl(f"sumix::{name}", "default", fallback)
-    torch.library.register_fake(f"sumix::{name}", lambda x, how, perm: torch.empty_like(x))
+    return run
 
 
 for _name in ("mix_box", "mix_box_backward", "mix_linear", "mix_linear_backward"):
-    _fallback(_name)
+    torch.library.impl(f"sumix::{_name}", "default", fallback(_name))
+    torch.library.register_fake(f"sumix::{_name}", lambda x, how, perm: torch.empty_like(x))
+
+torch.library.impl("sumix::cut_box", "default", reference.cut_box)
+
+
+@torch.library.register_fake("sumix::cut_box")
+def _(share: Tensor, centre: Tensor, height: int, width: int, full_height: bool) -> tuple[Tensor, Tensor]:
+    return share.new_empty((share.shape[0], 4), dtype=torch.int64), share.new_empty(share.shape, dtype=torch.float32)
+
+
+torch.library.impl("sumix::soft_labels", "default", reference.soft_labels)
+
+
+@torch.library.register_fake("sumix::soft_labels")
+def _(y_a: Tensor, y_b: Tensor, lam: Tensor, num_classes: int, label_smoothing: float) -> Tensor:
+    return lam.new_empty((lam.shape[0], num_classes))
 
 
 def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:

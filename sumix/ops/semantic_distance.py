@@ -26,7 +26,8 @@ def semantic_distance(
     scale : float
         s, finite and not negative. SUMix uses the batch size; `SUMixLoss(ratio="semantic")` kappa * sqrt(K).
     published : bool
-        Compute the published code's :math:`d = \mathrm{softmax}(m - p)`, which is *small* where the mix has lost a class.
+        Compute the published code's :math:`d = \mathrm{softmax}(m - p)`, which is *small* where the mix has lost a
+        class.
 
     Returns
     -------

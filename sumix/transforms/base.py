@@ -31,18 +31,14 @@ class Mixer(nn.Module):
         self.alpha = checks.positive(alpha, "alpha")
         self.num_classes = None if num_classes is None else checks.count(num_classes, "num_classes")
         self.p = checks.number(p, "p", 0, 1)
-        if not isinstance(per_sample, bool):
-            raise TypeError(f"per_sample must be a bool, got {type(per_sample).__name__}")
-        self.per_sample = per_sample
+        self.per_sample = checks.flag(per_sample, "per_sample")
         self.generator = _generator(generator)
 
     def forward(
         self, images: Tensor, labels: Tensor, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor | MixTarget]:
         if checks.batch(images, "images").ndim < self.MIN_DIM:
-            raise ValueError(
-                f"images must be a batch of at least {self.MIN_DIM} dimensions, got {checks.shape(images)}"
-            )
+            raise ValueError(f"images must have at least {self.MIN_DIM} dimensions, got {checks.shape(images)}")
         labels = checks.indices(labels, "labels", images, "images")
         generator = self.generator if generator is None else _generator(generator)
         if generator is not None and generator.device.type != images.device.type:
@@ -58,31 +54,30 @@ class Mixer(nn.Module):
         """The mixed images, the weight of each one's own image (N,) float32, and the box (N, 4), if that is how."""
         raise NotImplementedError
 
-    def draw(self, images: Tensor, generator: torch.Generator | None, columns: int) -> tuple[Tensor, Tensor]:
-        r"""The partner's share, Beta(alpha, alpha), or 0 where p says not to mix: (M,); and uniform numbers (M, columns).
+    def draw(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
+        r"""The partner's share, from Beta(alpha, alpha), or 0 where p says not to mix: (M,), see `like`.
 
-        M is N, or 1 where one draw serves the batch. In float64 where the device has it.
-
-        For a uniform angle :math:`\phi` and E exponential, :math:`t = \sqrt{e^{E / \alpha} - 1} \cos \phi` is Student's
-        t with 2 alpha degrees of freedom, but for a factor (Bailey, Mathematics of Computation 62, 1994), and
-        :math:`(1 + t / \sqrt{1 + t^2}) / 2` has the distribution Beta(alpha, alpha). Exact for every alpha, without
-        rejection, and nothing under- or overflows: gamma variates do for small alpha.
+        For E exponential and a uniform angle :math:`\phi`, :math:`t = \sqrt{e^{E / \alpha} - 1} \cos \phi` is, but for
+        a factor, Student's t with 2 alpha degrees of freedom (Bailey, Mathematics of Computation 62, 1994), and
+        :math:`(1 + t / \sqrt{1 + t^2}) / 2` has the distribution Beta(alpha, alpha). Exact for every alpha and without
+        rejection; nothing under- or overflows, as the gamma variates do that are the usual way for a small alpha.
         """
-        count = len(images) if self.per_sample else 1
-        kind: dict[str, Any] = {
-            "dtype": torch.float32 if images.device.type == "mps" else torch.float64,
-            "device": images.device,
-        }
-        uniform = torch.rand(count, columns + 1, generator=generator, **kind)
+        share = self.like(images)
         if self.alpha == 1:
-            share = uniform[:, columns]
+            share.uniform_(generator=generator)
         else:
-            t = torch.empty(count, **kind).exponential_(self.alpha, generator=generator).expm1_().sqrt_()
-            t.mul_(uniform[:, columns].mul(2 * math.pi).cos_())
-            share = t.atan_().sin_().add_(1).mul_(0.5)  # sin(atan(t)) is t / sqrt(1 + t^2), for t = inf too
+            share.exponential_(self.alpha, generator=generator).expm1_().sqrt_()
+            angle = torch.empty_like(share).uniform_(0, 2 * math.pi, generator=generator)
+            share.mul_(angle.cos_()).atan_().sin_().add_(1).mul_(0.5)  # sin(atan(t)): t / sqrt(1 + t^2), also at inf
         if self.p < 1:
-            share = share * (torch.rand(count, generator=generator, **kind) < self.p)
-        return share, uniform[:, :columns]
+            share.mul_(torch.empty_like(share).uniform_(generator=generator) < self.p)
+        return share
+
+    def like(self, images: Tensor, *shape: int) -> Tensor:
+        """An empty (M, *shape) in the type to sample in. M is N, or 1 where one draw serves the whole batch."""
+        kind = torch.float32 if images.device.type == "mps" else torch.float64  # which has no float64
+        count = images.shape[0] if self.per_sample else 1
+        return torch.empty(count, *shape, dtype=kind, device=images.device)
 
     def extra_repr(self) -> str:
         return f"alpha={self.alpha:g}, num_classes={self.num_classes}, p={self.p:g}, per_sample={self.per_sample}"

@@ -6,6 +6,7 @@ from torch import Tensor
 from sumix.ops.mix import dense
 from sumix.transforms.base import Mixer
 
+_cut_box = torch.ops.sumix.cut_box.default
 _mix_box = torch.ops.sumix.mix_box.default
 
 
@@ -37,13 +38,13 @@ class CutMix(Mixer):
     -----
     Call it with a batch, `mixed, target = mix(images, labels)`, optionally with `generator=` for this call:
 
-    - images : Tensor, any dtype, (N, C, H, W), (N, C, T, H, W) (the same box in every frame), or signals (N, C, L), whose
-      box is :math:`\lfloor L \cdot share \rfloor` long. The memory format, contiguous or channels_last, is kept.
+    - images : Tensor, any dtype, (N, C, H, W), (N, C, T, H, W) (the same box in every frame), or signals (N, C, L),
+      whose box is :math:`\lfloor L \cdot share \rfloor` long. The memory format, contiguous or channels_last, is kept.
     - labels : Tensor, shape (N,), any integer dtype.
 
-    It returns the mixed images and a `MixTarget`, or with `num_classes` soft labels (N, K), float32. The images may require
-    gradients. TypeError or ValueError is raised for an argument that does not fit. Without a generator it can be compiled
-    (fullgraph).
+    It returns the mixed images and a `MixTarget`, or with `num_classes` soft labels (N, K), float32. The images may
+    require gradients. TypeError or ValueError is raised for an argument that does not fit. Without a generator it can
+    be compiled (fullgraph).
 
     References
     ----------
@@ -53,20 +54,12 @@ class CutMix(Mixer):
     MIN_DIM = 3
 
     def mix(self, images: Tensor, perm: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
-        share, uniform = self.draw(images, generator, 2)
+        share = self.draw(images, generator)
+        centre = self.like(images, 2).uniform_(generator=generator)
         signals = images.ndim == 3
         if signals:  # images of one row
             images = images.unsqueeze(-2)
-        height, width = images.shape[-2:]
-        size = torch.linspace(width, height, 2, dtype=share.dtype, device=share.device)  # no copy from the host
-        side = share if signals else share.sqrt()
-        half = (side.unsqueeze(1) * size).mul_(0.5).floor_()  # as if the sides were rounded down first
-        centre = (uniform * size).floor_()
-        low, high = (centre - half).clamp_min_(0), torch.minimum(centre.add_(half), size)
-        if signals:
-            low[:, 1], high[:, 1] = 0, 1
-        box = torch.cat([low, high], dim=1).to(torch.int64)
-        lam = high.sub_(low).prod(dim=1).div_(-max(height * width, 1)).add_(1).to(torch.float32)
+        box, lam = _cut_box(share, centre, images.shape[-2], images.shape[-1], signals)
         if not self.per_sample:
             box, lam = box.repeat(len(perm), 1), lam.repeat(len(perm))
         mixed = _mix_box(dense(images), box, perm)

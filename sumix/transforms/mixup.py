@@ -10,7 +10,9 @@ _mix_linear = torch.ops.sumix.mix_linear.default
 
 
 class MixUp(Mixer):
-    r"""Blends each image with another of the batch, :math:`\lambda x_i + (1 - \lambda) x_j`, lam from Beta(alpha, alpha).
+    r"""Blends each image with another of the batch, :math:`\lambda x_i + (1 - \lambda) x_{\mathrm{perm}_i}`.
+
+    lam is drawn from Beta(alpha, alpha).
 
     Parameters
     ----------
@@ -36,9 +38,9 @@ class MixUp(Mixer):
       format, contiguous or channels_last, is kept.
     - labels : Tensor, shape (N,), any integer dtype.
 
-    It returns the mixed images and a `MixTarget`, or with `num_classes` soft labels (N, K), float32. The images may require
-    gradients. TypeError or ValueError is raised for an argument that does not fit. Without a generator it can be compiled
-    (fullgraph).
+    It returns the mixed images and a `MixTarget`, or with `num_classes` soft labels (N, K), float32. The images may
+    require gradients. TypeError or ValueError is raised for an argument that does not fit. Without a generator it can
+    be compiled (fullgraph).
 
     References
     ----------
@@ -48,8 +50,8 @@ class MixUp(Mixer):
     def mix(self, images: Tensor, perm: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, None]:
         if images.dtype not in LINEAR_DTYPES:
             raise TypeError(f"images must be floating point, uint8 or a signed integer, got {images.dtype}")
-        share, _ = self.draw(images, generator, 0)
-        lam = torch.rsub(share, 1).to(torch.float32)
+        share = self.draw(images, generator)
+        lam = (share if self.p == 1 else 1 - share).to(torch.float32)  # Beta(alpha, alpha) is symmetric
         if not self.per_sample:
             lam = lam.repeat(len(perm))
         return _mix_linear(dense(images), lam, perm), lam, None

@@ -1,0 +1,286 @@
+/* The mixing kernels without torch, in buffers of their exact size: every dtype at odd shapes against byte by byte and
+ * double precision loops, values out of range, and the same bits on one thread and on several.
+ *
+ *   cc -std=c11 -D_GNU_SOURCE -g -O1 -fopenmp-simd -Wall -Wextra -Werror -fsanitize=address,undefined \
+ *      -fno-sanitize-recover=all tests/c/test_mix.c csrc/cpu/[a-z]*.c -lm -lpthread -o test_mix && ./test_mix
+ */
+#include <math.h>
+#include <string.h>
+
+#include "../../csrc/cpu/half.h"
+#include "no_torch.h"
+
+static struct sumix_status status;
+
+static int64_t below(int64_t end) { return (int64_t)(uniform() * (double)end); }
+
+static int64_t *random_partners(int64_t n, bool repeats)
+{
+  int64_t *perm = exactly((size_t)n * sizeof *perm);
+  for (int64_t i = 0; i < n; i++) perm[i] = repeats ? below(n) : n - 1 - i;
+  return perm;
+}
+
+/* Any box, or an empty, a full, or a full-width one. */
+static int64_t *random_boxes(int64_t n, int64_t height, int64_t width)
+{
+  int64_t *box = exactly((size_t)(4 * n) * sizeof *box);
+  for (int64_t i = 0; i < n; i++) {
+    int64_t *const b = box + 4 * i;
+    const int64_t kind = below(6);
+    b[0] = kind == 0 || kind == 1 ? 0 : below(width + 1);
+    b[1] = kind == 0 ? 0 : below(height + 1);
+    b[2] = kind == 0 || kind == 1 ? width : b[0] + below(width + 1 - b[0]);
+    b[3] = kind == 0 ? height : kind == 2 ? b[1] : b[1] + below(height + 1 - b[1]);
+  }
+  return box;
+}
+
+static bool inside(const int64_t *b, int64_t y, int64_t x) { return b[0] <= x && x < b[2] && b[1] <= y && y < b[3]; }
+
+static void test_box(struct sumix_layout l)
+{
+  const int64_t size = l.planes * l.height * l.width * l.pixel;
+  uint8_t *x = exactly((size_t)(l.n * size)), *out = exactly((size_t)(l.n * size));
+  for (int64_t k = 0; k < l.n * size; k++) x[k] = (uint8_t)below(256);
+  for (int repeats = 0; repeats < 2; repeats++) {
+    int64_t *box = random_boxes(l.n, l.height, l.width), *perm = random_partners(l.n, repeats);
+    for (num_threads = 1; num_threads <= 3; num_threads += 2) {
+      memset(out, 0xa5, (size_t)(l.n * size));
+      const struct sumix_mix_box_args args = {l, x, box, perm, out};
+      CHECK(sumix_mix_box_cpu_baseline(&args, &status) == 0);
+      for (int64_t k = 0; k < l.n * size; k++) {
+        const int64_t i = k / size, row = k % size / l.pixel / l.width;
+        const bool pasted = inside(box + 4 * i, row % l.height, k / l.pixel % l.width);
+        CHECK(out[k] == x[(pasted ? perm[i] : i) * size + k % size]);
+      }
+    }
+    free(box), free(perm);
+  }
+  free(x), free(out);
+}
+
+/* ---- Elements of any dtype as doubles ---- */
+
+static const size_t sizes[] = {4, 8, 2, 2, 1, 1, 2, 4, 8};
+
+static double get(enum sumix_dtype dtype, const void *x, int64_t k)
+{
+  switch (dtype) {
+    case SUMIX_FLOAT32: return ((const float *)x)[k];
+    case SUMIX_FLOAT64: return ((const double *)x)[k];
+    case SUMIX_FLOAT16: return sumix_float_of_half(((const uint16_t *)x)[k]);
+    case SUMIX_BFLOAT16: return sumix_float_of_bfloat(((const uint16_t *)x)[k]);
+    case SUMIX_UINT8: return ((const uint8_t *)x)[k];
+    case SUMIX_INT8: return ((const int8_t *)x)[k];
+    case SUMIX_INT16: return ((const int16_t *)x)[k];
+    case SUMIX_INT32: return ((const int32_t *)x)[k];
+    case SUMIX_INT64: return (double)((const int64_t *)x)[k];
+    case SUMIX_OTHER: break;
+  }
+  abort();
+}
+
+static void put(enum sumix_dtype dtype, void *x, int64_t k, double value)
+{
+  switch (dtype) {
+    case SUMIX_FLOAT32: ((float *)x)[k] = (float)value; return;
+    case SUMIX_FLOAT64: ((double *)x)[k] = value; return;
+    case SUMIX_FLOAT16: ((uint16_t *)x)[k] = sumix_half_of_float((float)value); return;
+    case SUMIX_BFLOAT16: ((uint16_t *)x)[k] = sumix_bfloat_of_float((float)value); return;
+    case SUMIX_UINT8: ((uint8_t *)x)[k] = (uint8_t)fabs(value); return;
+    case SUMIX_INT8: ((int8_t *)x)[k] = (int8_t)value; return;
+    case SUMIX_INT16: ((int16_t *)x)[k] = (int16_t)value; return;
+    case SUMIX_INT32: ((int32_t *)x)[k] = (int32_t)value; return;
+    case SUMIX_INT64: ((int64_t *)x)[k] = (int64_t)value; return;
+    case SUMIX_OTHER: break;
+  }
+  abort();
+}
+
+static void *random_elements(enum sumix_dtype dtype, int64_t count)
+{
+  void *x = exactly((size_t)count * sizes[dtype]);
+  for (int64_t k = 0; k < count; k++) put(dtype, x, k, dtype < SUMIX_UINT8 ? 2 * uniform() - 1 : 254 * uniform() - 127);
+  return x;
+}
+
+/* Half a unit in the last place of sums of size `magnitude`; of an integer half a unit. */
+static double tolerance(enum sumix_dtype dtype, double magnitude)
+{
+  static const double unit[] = {0x1p-20, 0x1p-49, 0x1p-11, 0x1p-8};
+  return dtype < SUMIX_UINT8 ? unit[dtype] * (1 + magnitude) : 0.5 + 1e-4;
+}
+
+static float *random_lam(int64_t n)
+{
+  float *lam = exactly((size_t)n * sizeof *lam);
+  for (int64_t i = 0; i < n; i++) {
+    const int64_t kind = below(4);
+    lam[i] = kind == 0 ? 0 : kind == 1 ? 1 : (float)uniform();
+  }
+  return lam;
+}
+
+static void test_linear(enum sumix_dtype dtype, int64_t n, int64_t size)
+{
+  void *x = random_elements(dtype, n * size), *out = exactly((size_t)(n * size) * sizes[dtype]);
+  void *again = exactly((size_t)(n * size) * sizes[dtype]);
+  double *expected = exactly((size_t)(n * size) * sizeof *expected);
+  for (int repeats = 0; repeats < 2; repeats++) {
+    int64_t *perm = random_partners(n, repeats);
+    float *lam = random_lam(n);
+    struct sumix_mix_linear_args args = {dtype, n, size, x, lam, perm, out};
+    num_threads = 1;
+    CHECK(sumix_mix_linear_cpu_baseline(&args, &status) == 0);
+    for (int64_t k = 0; k < n * size; k++) {
+      const int64_t i = k / size;
+      const double exact = lam[i] * get(dtype, x, k) + (1.0 - lam[i]) * get(dtype, x, perm[i] * size + k % size);
+      CHECK(fabs(get(dtype, out, k) - exact) <= tolerance(dtype, fabs(exact)));
+    }
+    num_threads = 3, args.out = again;
+    CHECK(sumix_mix_linear_cpu_baseline(&args, &status) == 0);
+    CHECK(memcmp(out, again, (size_t)(n * size) * sizes[dtype]) == 0);
+
+    if (dtype < SUMIX_UINT8) {
+      struct sumix_mix_linear_backward_args back = {dtype, n, size, x, lam, perm, out};
+      num_threads = 1;
+      CHECK(sumix_mix_linear_backward_cpu_baseline(&back, &status) == 0);
+      for (int64_t k = 0; k < n * size; k++) expected[k] = lam[k / size] * get(dtype, x, k);
+      for (int64_t k = 0; k < n * size; k++)
+        expected[perm[k / size] * size + k % size] += (1.0 - lam[k / size]) * get(dtype, x, k);
+      for (int64_t k = 0; k < n * size; k++)
+        CHECK(fabs(get(dtype, out, k) - expected[k]) <= tolerance(dtype, fabs(expected[k])));
+      num_threads = 3, back.grad_x = again;
+      CHECK(sumix_mix_linear_backward_cpu_baseline(&back, &status) == 0);
+      CHECK(memcmp(out, again, (size_t)(n * size) * sizes[dtype]) == 0);
+    }
+    free(perm), free(lam);
+  }
+  free(x), free(out), free(again), free(expected);
+}
+
+static void test_box_backward(enum sumix_dtype dtype, struct sumix_layout l, int64_t channels)
+{
+  l.pixel = channels * (int64_t)sizes[dtype];
+  const int64_t size = l.planes * l.height * l.width * channels, count = l.n * size;
+  void *g = random_elements(dtype, count), *out = exactly((size_t)count * sizes[dtype]);
+  void *again = exactly((size_t)count * sizes[dtype]);
+  double *expected = exactly((size_t)count * sizeof *expected);
+  for (int repeats = 0; repeats < 2; repeats++) {
+    int64_t *box = random_boxes(l.n, l.height, l.width), *perm = random_partners(l.n, repeats);
+    struct sumix_mix_box_backward_args args = {dtype, l, g, box, perm, out};
+    num_threads = 1;
+    CHECK(sumix_mix_box_backward_cpu_baseline(&args, &status) == 0);
+    for (int64_t k = 0; k < count; k++) expected[k] = 0;
+    for (int64_t k = 0; k < count; k++) {
+      const int64_t i = k / size, row = k % size / channels / l.width;
+      const bool pasted = inside(box + 4 * i, row % l.height, k / channels % l.width);
+      expected[(pasted ? perm[i] : i) * size + k % size] += get(dtype, g, k);
+    }
+    for (int64_t k = 0; k < count; k++)
+      CHECK(fabs(get(dtype, out, k) - expected[k]) <= tolerance(dtype, fabs(expected[k])));
+    num_threads = 3, args.grad_x = again;
+    CHECK(sumix_mix_box_backward_cpu_baseline(&args, &status) == 0);
+    CHECK(memcmp(out, again, (size_t)count * sizes[dtype]) == 0);
+    free(box), free(perm);
+  }
+  free(g), free(out), free(again), free(expected);
+}
+
+static void test_cut_box(void)
+{
+  const double shares[] = {0, 1e-9, 0.25, 0.5, 1}, centres[] = {0, 0.5, 1 - 0x1p-53};
+  for (int64_t height = 0; height < 40; height += 13)
+    for (int64_t width = 1; width < 40; width += 19)
+      for (int s = 0; s < 5; s++)
+        for (int c = 0; c < 3; c++)
+          for (int full = 0; full < 2; full++) {
+            const double centre[] = {centres[c], centres[2 - c]};
+            int64_t box[4];
+            float lam;
+            const struct sumix_cut_box_args args = {1, height, width, full, &shares[s], centre, box, &lam};
+            CHECK(sumix_cut_box_cpu_baseline(&args, &status) == 0);
+            CHECK(0 <= box[0] && box[0] <= box[2] && box[2] <= width);
+            CHECK(0 <= box[1] && box[1] <= box[3] && box[3] <= height);
+            CHECK(lam >= 0 && lam <= 1);
+            if (shares[s] == 0) CHECK(lam == 1);
+          }
+}
+
+static void test_bad_values(void)
+{
+  const double bad[] = {-0.5, 1.5, NAN};
+  const float x[8] = {0};
+  float out[8];
+  int64_t box[] = {0, 0, 1, 1, 0, 0, 1, 1}, perm[] = {1, 0}, labels[] = {0, 1};
+  float lam[] = {0.5f, 0.5f};
+  const struct sumix_layout l = {2, 1, 2, 2, 4};
+  const struct sumix_mix_box_args mix = {l, x, box, perm, out};
+  const struct sumix_mix_box_backward_args back = {SUMIX_FLOAT32, l, x, box, perm, out};
+  const struct sumix_mix_linear_args linear = {SUMIX_FLOAT32, 2, 4, x, lam, perm, out};
+  const struct sumix_mix_linear_backward_args linear_back = {SUMIX_FLOAT32, 2, 4, x, lam, perm, out};
+  const struct sumix_soft_labels_args soft = {2, 4, labels, perm, lam, 0.1, out};
+
+  for (int side = 0; side < 4; side++)
+    for (int64_t wrong = -1; wrong <= 3; wrong += 4) {
+      const int64_t right = box[4 + side];
+      box[4 + side] = wrong;
+      CHECK(sumix_mix_box_cpu_baseline(&mix, &status) == -1 && strstr(status.message, "box[1]"));
+      CHECK(sumix_mix_box_backward_cpu_baseline(&back, &status) == -1);
+      box[4 + side] = right;
+    }
+  for (int64_t wrong = -1; wrong <= 2; wrong += 3) {
+    perm[1] = wrong;
+    CHECK(sumix_mix_box_cpu_baseline(&mix, &status) == -1 && strstr(status.message, "perm[1]"));
+    CHECK(sumix_mix_box_backward_cpu_baseline(&back, &status) == -1);
+    CHECK(sumix_mix_linear_cpu_baseline(&linear, &status) == -1);
+    CHECK(sumix_mix_linear_backward_cpu_baseline(&linear_back, &status) == -1);
+    perm[1] = 0;
+  }
+  for (int64_t wrong = -1; wrong <= 4; wrong += 5) {
+    labels[1] = wrong;
+    CHECK(sumix_soft_labels_cpu_baseline(&soft, &status) == -1 && strstr(status.message, "y_a[1]"));
+    labels[1] = 1;
+  }
+  for (int b = 0; b < 3; b++) {
+    const double fine[] = {0.5, 0.5}, wrong[] = {0.5, bad[b]};
+    lam[1] = (float)bad[b];
+    CHECK(sumix_mix_linear_cpu_baseline(&linear, &status) == -1 && strstr(status.message, "lam[1]"));
+    CHECK(sumix_mix_linear_backward_cpu_baseline(&linear_back, &status) == -1);
+    CHECK(sumix_soft_labels_cpu_baseline(&soft, &status) == -1);
+    lam[1] = 0.5f;
+    const struct sumix_cut_box_args share = {1, 4, 4, false, &bad[b], fine, box, lam};
+    const struct sumix_cut_box_args centre = {1, 4, 4, false, fine, wrong, box, lam};
+    CHECK(sumix_cut_box_cpu_baseline(&share, &status) == -1 && strstr(status.message, "share[0]"));
+    CHECK(sumix_cut_box_cpu_baseline(&centre, &status) == -1 && strstr(status.message, "centre[0]"));
+  }
+  CHECK(sumix_mix_box_cpu_baseline(&mix, &status) == 0);
+  CHECK(sumix_soft_labels_cpu_baseline(&soft, &status) == 0);
+  CHECK(fabsf(out[0] - (0.025f + 0.45f)) < 1e-6f && fabsf(out[1] - (0.025f + 0.45f)) < 1e-6f && out[2] == 0.025f);
+}
+
+/* Rows from one byte to several times what is copied at once, batches of one, and images without pixels. */
+static const struct sumix_layout layouts[] = {
+    {6, 1, 2, 3, 1},   {0, 3, 4, 4, 4},   {1, 1, 1, 1, 1},  {1, 3, 17, 257, 4}, {2, 1, 1, 1, 1},   {5, 3, 7, 3, 1},
+    {4, 1, 9, 11, 12}, {7, 2, 5, 8, 4},   {3, 1, 6, 33, 1}, {6, 3, 32, 32, 4},  {3, 1, 3, 1, 96},  {2, 2, 3, 1300, 4},
+    {9, 1, 4, 5, 16},  {2, 1, 40, 32, 4}, {3, 1, 0, 5, 4},  {3, 2, 5, 0, 4},    {4, 1, 2, 700, 6},
+};
+
+int main(void)
+{
+  const int64_t linear_sizes[] = {0, 1, 7, 33, 2047, 2048, 2049, 5000};
+  for (size_t k = 0; k < sizeof layouts / sizeof *layouts; k++)
+    for (int again = 0; again < 5; again++) {
+      test_box(layouts[k]);
+      for (enum sumix_dtype dtype = SUMIX_FLOAT32; dtype <= SUMIX_BFLOAT16; dtype++)
+        test_box_backward(dtype, layouts[k], 1 + again % 3);
+    }
+  for (enum sumix_dtype dtype = SUMIX_FLOAT32; dtype < SUMIX_OTHER; dtype++)
+    for (size_t k = 0; k < sizeof linear_sizes / sizeof *linear_sizes; k++)
+      for (int64_t n = 0; n < 6; n++) test_linear(dtype, n, linear_sizes[k]);
+  test_cut_box();
+  test_bad_values();
+  puts("mix: passed");
+  return 0;
+}

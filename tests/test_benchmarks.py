@@ -1,0 +1,176 @@
+"""The benches run from end to end, report every contestant, and stop on one that computes something else."""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import sumix
+from benchmarks import common, memory, peers
+
+ROOT = Path(peers.__file__).parents[1]
+COMPILED = ["compiled twin"] if shutil.which(os.environ.get("CXX", "g++")) else []
+SUMIX = ["sumix", "sumix, one a batch", "sumix, MixTarget"]
+
+
+def run_bench(module, file, *arguments):
+    """What one quick run writes, and its rows by (group, dtype) and name."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", "--quick", "--json", file, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(file.read_text())
+    assert document["environment"]["threads"] == 1
+    assert document["environment"]["sumix_cpu_isa"] == sumix._C.cpu_isa
+    groups = {}
+    for row in document["rows"]:
+        assert 0 < row["min_us"] <= row["q1_us"] <= row["median_us"] <= row["q3_us"]
+        assert row["repeats"] == 3 and row["loops"] >= 1
+        groups.setdefault((row["group"], row["dtype"]), {})[row["name"]] = row
+    return document, groups
+
+
+def test_bench_loss_reports_every_contestant(tmp_path):
+    arguments = ["--setting", "published", *([] if COMPILED else ["--no-compile"])]
+    document, groups = run_bench("bench_loss", tmp_path / "new" / "loss.json", *arguments)
+
+    (compared, apart) = groups.values()
+    ours = ["ops.sumix_loss", "SUMixLoss"]
+    assert list(compared) == [*ours, "eager twin", *COMPILED, "step-by-step port", "clone()"]
+    assert all(row["ratio_to"]["ops.sumix_loss"] > 0 and row["gb_per_s"] > 0 for row in compared.values())
+    assert len(apart) == 7
+    (parts,) = document["parts_us"]
+    measured = apart["forward and backward"]["median_us"]
+    names = ("kernel", "dispatch", "wrapper", "autograd", "rest")
+    assert sum(parts[name] for name in names) == pytest.approx(measured, abs=0.01)
+
+    peaks = {row["name"]: row for row in document["peak_bytes"]}
+    assert list(peaks) == ["ops.sumix_loss", "eager twin"]
+    array = peaks["ops.sumix_loss"]["array"]
+    assert array == 1024 * 1000 * 4
+    # Outputs only: three gradients of (N, K), and what is of (N,).
+    assert 3 * array <= peaks["ops.sumix_loss"]["allocated"] < 3.1 * array
+    assert peaks["eager twin"]["allocated"] > 2 * peaks["ops.sumix_loss"]["allocated"]
+
+
+def test_bench_mix_reports_every_contestant_that_is_installed(tmp_path):
+    _, groups = run_bench("bench_mix", tmp_path / "mix.json")
+
+    installed = {name for name in peers.NAMES if peers.load(name) is not None}
+    order = {"torchvision": ["torchvision"], "timm": ["timm, batch", "timm, elem"], "kornia": ["kornia"]}
+    order["mixup"] = ["mixup"]
+    theirs = [row for name, rows in order.items() if name in installed for row in rows]
+    for dtype in ("float32", "uint8"):
+        for op in ("mix_box", "mix_linear"):
+            assert list(groups[op, dtype]) == ["clone()", "copy_()", f"ops.{op}", "eager twin"]
+            assert set(groups[op, dtype]["eager twin"]["ratio_to"]) == {"clone()"}
+    for kind in ("CutMix", "MixUp"):
+        assert list(groups[kind, "float32"]) == SUMIX + theirs
+    assert list(groups["MixUp", "uint8"]) == SUMIX
+    assert list(groups["CutMix", "uint8"]) == SUMIX + [r for r in theirs if r in ("torchvision", "timm, batch")]
+
+
+def group_of(*contestants):
+    return common.Group("copy", {"size": 3}, contestants, tolerance=1e-6, references=["right"])
+
+
+def contestant(name, result, calls=None):
+    x = torch.arange(3.0)
+
+    def call():
+        if calls is not None:
+            calls.append(name)
+        return result
+
+    return common.Contestant(name, call, lambda: common.distance((call(),), (x,)))
+
+
+RIGHT = contestant("right", torch.arange(3.0))
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        torch.arange(3.0) + 1e-3,
+        torch.full((3,), float("nan")),
+        torch.tensor([0.0, 1.0, float("nan")]),
+        torch.arange(2.0),
+    ],
+)
+def test_a_wrong_contestant_stops_the_bench_before_anything_is_timed(result, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "result.json"
+    monkeypatch.setattr(sys, "argv", ["bench", "--quick", "--json", str(file)])
+    timed = []
+    monkeypatch.setattr(common, "measure", lambda *_: timed.append(1))
+
+    def bench(options):
+        common.Report("test", options).run(group_of(RIGHT, contestant("wrong", result)))
+
+    threads = torch.get_num_threads()
+    try:
+        with pytest.raises(SystemExit) as stop:
+            common.main(common.parser("A bench."), bench)
+    finally:
+        torch.set_num_threads(threads)
+    assert "copy: size 3: wrong is wrong" in stop.value.code
+    assert not timed and not file.exists()
+
+
+def test_samples_are_interleaved_and_loops_fill_the_shortest_sample():
+    calls = []
+    group = group_of(contestant("a", torch.arange(3.0), calls), contestant("b", torch.arange(3.0), calls))
+    samples, loops = common.measure(group, repeats=4, seconds=1e-4, retakes=0)
+    assert {name: len(times) for name, times in samples.items()} == {"a": 4, "b": 4}
+    assert all(count > 1 for count in loops.values())
+    rounds = (["a"] * (loops["a"] + 1) + ["b"] * (loops["b"] + 1)) * 4
+    assert calls[-len(rounds) :] == rounds
+
+
+def test_a_ratio_is_the_median_of_the_rounds_own():
+    assert common.median_ratio([2.0, 20.0, 3.0], [1.0, 10.0, 3.0]) == 2.0
+    assert common.quartiles([1.0, 2.0, 3.0, 4.0, 5.0]) == (2.0, 4.0)
+    assert common.quartiles([1.0]) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--threads", "0"], ["--repeats", "-1"], ["--min-sample-ms", "0"], ["--threads", "x"]]
+)
+def test_bad_options_are_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        common.parser("A bench.").parse_args(arguments)
+    assert stop.value.code == 2
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_an_interrupted_bench_keeps_what_is_done(tmp_path, monkeypatch):
+    file = tmp_path / "result.json"
+    options = argparse.Namespace(threads=1, repeats=2, min_sample_ms=0.01, quick=True, json=file)
+    report = common.Report("test", options)
+    report.run(group_of(RIGHT))
+    assert [row["name"] for row in json.loads(file.read_text())["rows"]] == ["right"]
+
+
+def test_allocated_peak_counts_what_lives_at_one_time():
+    def call():
+        a = torch.zeros(1000)
+        b = a + 1
+        del a
+        return b + 1
+
+    assert 2 * 4000 <= memory.allocated_peak(call) < 2 * 4000 + 100  # and a number or two
+
+
+def test_peers():
+    with pytest.raises(ValueError, match="name must be one of torchvision"):
+        peers.load("torch")
+    for name in peers.NAMES:
+        assert (peers.load(name) is None) or peers.version(name) is not None
+    if peers.version("torchvision") is not None:
+        v2 = peers.load("torchvision").transforms.v2
+        images, labels = v2.CutMix(num_classes=4)(torch.rand(4, 3, 8, 8), torch.arange(4))
+        assert images.shape == (4, 3, 8, 8) and labels.shape == (4, 4)
