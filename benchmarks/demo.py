@@ -21,23 +21,23 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-# Run as a file or with -m, this finds both its neighbours and a sumix that is built in place.
-sys.path += [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
+# Run as a file, not with -m, it finds its neighbours, and a sumix that is built in place, only with this.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 try:
-    import figures
-    from photographs import Photographs, load
     from tqdm import tqdm
+
+    from benchmarks import figures
+    from benchmarks.photographs import Photographs, load
 except ModuleNotFoundError as error:
     sys.exit(f"demo: {error}: pip install '.[demo]' installs what the demo needs")
 
-from calibration import expected_calibration_error
-from nets import NarrowResNet
-
+from benchmarks.calibration import expected_calibration_error
+from benchmarks.nets import NarrowResNet
 from sumix import CutMix, SUMixHead, SUMixLoss, SUMixOutput
 
 BATCH = 60
