@@ -50,7 +50,7 @@ PART = "results.json.part"
 IMAGES = (
     "{classes} photographs that scikit-image and scikit-learn ship; a class is one photograph. {train} training crops "
     "come from the left 60 % of each, {test} test crops from the right 40 %: no pixel is in both. This is instance "
-    "recognition on a small set, a smoke test with real pixels, and no claim of accuracy: one row run again with another "
+    "recognition on a small set, a smoke test with real pixels, and no claim of accuracy: a row run again with another "
     "seed or number of threads moved by 2 to 4 points of top-1, so a gap of a few points between rows means nothing."
 )
 COLUMNS = (
