@@ -15,7 +15,6 @@ for needed in ("skimage", "sklearn", "matplotlib", "tqdm"):
     pytest.importorskip(needed)
 
 from benchmarks import demo, photographs  # noqa: E402
-
 from benchmarks.calibration import expected_calibration_error  # noqa: E402
 
 ROOT = Path(demo.__file__).parents[1]
