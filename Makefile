@@ -46,9 +46,17 @@ races: FLAGS = $(call SANITIZE,thread)
 races: build/races/test_loss build/races/test_mix
 	@for t in $^; do $$t || exit 1; done
 
-build/sanitize/% build/races/%: tests/c/%.c tests/c/no_torch.h $(wildcard csrc/*.[ch] csrc/cpu/*.[ch])
+C_DEPENDS := tests/c/no_torch.h $(wildcard csrc/*.[ch] csrc/cpu/*.[ch])
+define C_TEST
 	@mkdir -p $(@D)
 	$(CC) $(C_FLAGS) $(FLAGS) $< $(wildcard csrc/cpu/*.c) -lm -lpthread -o $@
+endef
+
+build/sanitize/%: tests/c/%.c $(C_DEPENDS)
+	$(C_TEST)
+
+build/races/%: tests/c/%.c $(C_DEPENDS)
+	$(C_TEST)
 
 lint: $(VENV)/packages
 	$(BIN)/pip install -q ruff clang-format

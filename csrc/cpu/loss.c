@@ -43,7 +43,7 @@ struct loss_task {
   const struct sumix_loss_args *args;
   double class_total, regulariser_total;  // what a reduction divides by; 1 where it does not
   double weight_total;                    // sum of the class weights
-  double batch_ratio;                     // mean of lam~
+  double batch_ratio;                     // what weighting "batch" uses for lam~
   bool ratios_known;                      // parts[0] is filled
   struct row_state *rows;                 // (n), of grad_u; NULL where rows are not shared
   atomic_bool failed;
@@ -126,8 +126,20 @@ static bool has_repeats(const int64_t *perm, int64_t n, struct row_state *rows)
   return repeats;
 }
 
-/* Sums over the batch of what the means divide by, and the mean ratio. lam~ is known where they depend on it. */
-static void set_totals(struct loss_task *task, bool any_ignored)
+/* Of the samples that have a label. */
+static double mean_ratio(const struct sumix_loss_args *a)
+{
+  double sum = 0, count = 0;
+  for (int64_t i = 0; i < a->n; i++) {
+    if (ignored(a, a->y_a[i]) && ignored(a, a->y_b[i])) continue;
+    sum += real_at(a->dtype, a->parts, i);
+    count++;
+  }
+  return sum / count;
+}
+
+/* What the means divide by: the weights of the labels, which may depend on lam~. `uneven`: they are not all 1. */
+static void set_totals(struct loss_task *task, bool uneven)
 {
   const struct sumix_loss_args *a = task->args;
   task->weight_total = (double)a->k;
@@ -135,17 +147,8 @@ static void set_totals(struct loss_task *task, bool any_ignored)
     task->weight_total = 0;
     for (int64_t j = 0; j < a->k; j++) task->weight_total += real_at(a->dtype, a->class_weight, j);
   }
-  if (a->weighting == SUMIX_WEIGHTING_BATCH) {
-    double sum = 0, count = 0;
-    for (int64_t i = 0; i < a->n; i++) {
-      if (ignored(a, a->y_a[i]) && ignored(a, a->y_b[i])) continue;
-      sum += real_at(a->dtype, a->parts, i);
-      count++;
-    }
-    task->batch_ratio = sum / count;
-  }
   task->class_total = task->regulariser_total = a->reduction == SUMIX_REDUCTION_MEAN ? (double)a->n : 1;
-  if (a->reduction != SUMIX_REDUCTION_MEAN || (a->class_weight == NULL && !any_ignored)) return;
+  if (a->reduction != SUMIX_REDUCTION_MEAN || !uneven) return;
   task->class_total = task->regulariser_total = 0;
   for (int64_t i = 0; i < a->n; i++) {
     const double lam = real_at(a->dtype, a->lam, i);
@@ -176,23 +179,50 @@ static void reduce(const struct loss_task *task)
              classification / task->class_total + a->gamma * (regulariser / task->regulariser_total));
 }
 
+static double logit_at(enum sumix_dtype dtype, const void *x, int64_t i)
+{
+  if (dtype == SUMIX_FLOAT16) return (double)sumix_float_of_half(((const uint16_t *)x)[i]);
+  if (dtype == SUMIX_BFLOAT16) return (double)sumix_float_of_bfloat(((const uint16_t *)x)[i]);
+  return real_at(dtype, x, i);
+}
+
+/* Weighting "batch" without class weights or ignored labels: the mean ratio L enters the classification term, and its
+ * gradient at the two labels, linearly. So the rows are computed for L = 0, and this adds the rest once L is known. */
+static void add_batch_ratio(const struct loss_task *task)
+{
+  const struct sumix_loss_args *a = task->args;
+  const double share = mean_ratio(a) * (1 - a->label_smoothing);
+  for (int64_t i = 0; i < a->n; i++) {
+    const int64_t own = i * a->k + a->y_a[i], other = i * a->k + a->y_b[i], part = a->n + i;
+    if (own == other) continue;
+    const double more = share * (logit_at(a->dtype, a->z, other) - logit_at(a->dtype, a->z, own));
+    set_real(a->dtype, a->parts, part, real_at(a->dtype, a->parts, part) + more);
+    if (a->grad_z == NULL) continue;
+    const double shift = share / task->class_total;
+    set_real(a->dtype, a->grad_z, own, real_at(a->dtype, a->grad_z, own) - shift);
+    set_real(a->dtype, a->grad_z, other, real_at(a->dtype, a->grad_z, other) + shift);
+  }
+}
+
 static int run(struct loss_task *task, bool any_ignored, struct sumix_status *status)
 {
   const struct sumix_loss_args *a = task->args;
-  const bool wide = a->dtype == SUMIX_FLOAT64;
-  const bool totals_need_ratios = a->weighting == SUMIX_WEIGHTING_BATCH ||
-                                  (a->reduction == SUMIX_REDUCTION_MEAN && (a->class_weight != NULL || any_ignored));
+  const bool wide = a->dtype == SUMIX_FLOAT64, uneven = a->class_weight != NULL || any_ignored;
+  const bool batch = a->weighting == SUMIX_WEIGHTING_BATCH, ratio_last = batch && !uneven;
   if (a->ratio == SUMIX_RATIO_AREA) {
     for (int64_t i = 0; i < a->n; i++) set_real(a->dtype, a->parts, i, real_at(a->dtype, a->lam, i));
     task->ratios_known = true;
-  } else if (totals_need_ratios) {
+  } else if (uneven && (batch || a->reduction == SUMIX_REDUCTION_MEAN)) {
     SUMIX_TRY(sumix_parallel_rows(a->n, 4 * a->k, wide ? ratio_rows_f64 : ratio_rows_f32, task, status));
     task->ratios_known = true;
   }
-  set_totals(task, any_ignored);
+  if (batch && !ratio_last) task->batch_ratio = mean_ratio(a);
+  set_totals(task, uneven);
   const bool serial = task->rows != NULL && has_repeats(a->perm, a->n, task->rows);
-  SUMIX_TRY(sumix_parallel_rows(a->n, serial ? 0 : 8 * a->k, wide ? loss_rows_f64 : loss_rows_f32, task, status));
+  const int64_t grain = serial ? a->n : sumix_rows_a_thread(8 * a->k);
+  SUMIX_TRY(sumix_parallel_for(a->n, grain, wide ? loss_rows_f64 : loss_rows_f32, task, status));
   SUMIX_CHECK(!task->failed, status, "out of memory");
+  if (ratio_last) add_batch_ratio(task);
   reduce(task);
   return 0;
 }

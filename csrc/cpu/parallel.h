@@ -18,13 +18,19 @@ struct sumix_task {
 
 static inline int64_t sumix_rows_a_thread(int64_t elements_a_row) { return 1 + SUMIX_GRAIN / (elements_a_row + 1); }
 
+/* `grain`: rows that a thread should at least have; n keeps them all on one. */
+static inline int sumix_parallel_for(int64_t n, int64_t grain, ParallelFunc rows, void *task,
+                                     struct sumix_status *status)
+{
+  if (n == 0) return 0;
+  SUMIX_CHECK(libtorch.torch_parallel_for(0, n, grain, rows, task) == 0, status, "torch's parallel_for failed");
+  return 0;
+}
+
 static inline int sumix_parallel_rows(int64_t n, int64_t elements_a_row, ParallelFunc rows, void *task,
                                       struct sumix_status *status)
 {
-  if (n == 0) return 0;
-  SUMIX_CHECK(libtorch.torch_parallel_for(0, n, sumix_rows_a_thread(elements_a_row), rows, task) == 0, status,
-              "torch's parallel_for failed");
-  return 0;
+  return sumix_parallel_for(n, sumix_rows_a_thread(elements_a_row), rows, task, status);
 }
 
 /* n values of `size` bytes, 64-byte aligned, for free(). NULL if there is no memory. */
