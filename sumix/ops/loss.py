@@ -276,6 +276,7 @@ def _keep(ctx, arguments: tuple, gradients: tuple[Tensor, ...]) -> None:
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*arguments[:9])
     ctx.options = arguments[9:]
+    ctx.half = arguments[0].dtype != gradients[0].dtype
     # Not saved as tensors: backward hands them over, and whoever gets them may write to them.
     ctx.gradients = gradients
 
@@ -289,18 +290,16 @@ def _row_gradients(ctx, grad_loss: Tensor | None) -> tuple[Tensor | None, ...]:
     """By the mixed and the raw logits and both uncertainties."""
     if grad_loss is None:
         return (None,) * 4
-    tensors = ctx.saved_tensors
-    z, r, v, u, perm = *tensors[:4], tensors[6]
     gradients = ctx.gradients
-    if gradients is None:  # handed over in an earlier backward of a graph that was retained
-        gradients = _op(*tensors, *ctx.options)[2:]
-    if gradients[0].dtype == z.dtype and not torch.is_grad_enabled() and _is_one(grad_loss):
+    if gradients is not None and not ctx.half and not torch.is_grad_enabled() and _is_one(grad_loss):
         ctx.gradients = None
         grad_z, grad_v, grad_u, _ = gradients
     else:
-        grad_z, grad_v, grad_u = _backward(grad_loss.contiguous(), z, r, v, u, *gradients, perm)
-    plain = v.ndim == 1
-    return (grad_z, grad_u, None, None) if plain else (grad_z, None, grad_v, grad_u)
+        tensors = ctx.saved_tensors
+        if gradients is None:  # handed over in an earlier backward of a graph that was retained
+            gradients = _op(*tensors, *ctx.options)[2:]
+        grad_z, grad_v, grad_u = _backward(grad_loss.contiguous(), *tensors[:4], *gradients, tensors[6])
+    return (grad_z, grad_u, None, None) if grad_v.ndim == 1 else (grad_z, None, grad_v, grad_u)
 
 
 def _gradient(ctx, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
