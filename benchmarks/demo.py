@@ -21,23 +21,23 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-# Run as a file or with -m, this finds both its neighbours and a sumix that is built in place.
-sys.path += [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
+# Run as a file, not with -m, it finds its neighbours, and a sumix that is built in place, only with this.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 try:
-    import figures
-    from photographs import Photographs, load
     from tqdm import tqdm
+
+    from benchmarks import figures
+    from benchmarks.photographs import Photographs, load
 except ModuleNotFoundError as error:
     sys.exit(f"demo: {error}: pip install '.[demo]' installs what the demo needs")
 
-from calibration import expected_calibration_error
-from nets import NarrowResNet
-
+from benchmarks.calibration import expected_calibration_error
+from benchmarks.nets import NarrowResNet
 from sumix import CutMix, SUMixHead, SUMixLoss, SUMixOutput
 
 BATCH = 60
@@ -50,7 +50,7 @@ PART = "results.json.part"
 IMAGES = (
     "{classes} photographs that scikit-image and scikit-learn ship; a class is one photograph. {train} training crops "
     "come from the left 60 % of each, {test} test crops from the right 40 %: no pixel is in both. This is instance "
-    "recognition on a small set, a smoke test with real pixels, and no claim of accuracy: one row run again with another "
+    "recognition on a small set, a smoke test with real pixels, and no claim of accuracy: a row run again with another "
     "seed or number of threads moved by 2 to 4 points of top-1, so a gap of a few points between rows means nothing."
 )
 COLUMNS = (

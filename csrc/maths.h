@@ -1,10 +1,11 @@
 /* Elementary functions that a compiler vectorises: no call, no branch, no table.
  *
- *   sumix_exp_*      exp(x) for x <= 88 (double: 709): 2^n p(r) with n = round(x / ln 2), r = x - n ln 2 in [-ln 2 / 2,
- * ln 2 / 2]. NaN for NaN, 0 for -inf and wherever the result would be subnormal. sumix_exp_unit_* exp(x) for |x| <= 1,
- * a polynomial alone: differences of probabilities need no more.
+ *   sumix_exp_*       exp(x) for x <= 88 (double: 709): 2^n p(r) with n = round(x / ln 2) and r = x - n ln 2 in
+ *                     [-ln 2 / 2, ln 2 / 2]. NaN for NaN, 0 for -inf and wherever the result would be subnormal.
+ *   sumix_exp_unit_*  exp(x) for |x| <= 1, a polynomial alone: differences of probabilities need no more.
  *
- * p is the minimax polynomial of relative error with p(0) = 1, of the degree that leaves about one unit in the last place. Both are within 4 ulp, without fused multiply-add too; tests/c/test_maths.c measures it.
+ * p is the minimax polynomial of relative error with p(0) = 1, of the degree that leaves about one unit in the last
+ * place. Both are within 4 ulp, without fused multiply-add too; tests/c/test_maths.c measures it.
  */
 #ifndef SUMIX_MATHS_H
 #define SUMIX_MATHS_H

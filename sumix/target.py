@@ -26,7 +26,8 @@ class MixTarget(NamedTuple):
     perm : Tensor, shape (N,), int64
         Each sample's partner.
     box : Tensor or None, shape (N, 4), int64
-        What was pasted, x1, y1, x2, y2 in pixels, ends exclusive; None where images were blended.
+        What was pasted, x1, y1, x2, y2 in pixels, ends exclusive, or x1, x2 (N, 2) for signals; None where images were
+        blended. `ops.mix_box(images, target.box, target.perm)` repeats the mix.
     """
 
     y_a: Tensor

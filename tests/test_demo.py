@@ -14,9 +14,8 @@ import torch
 for needed in ("skimage", "sklearn", "matplotlib", "tqdm"):
     pytest.importorskip(needed)
 
-import demo  # noqa: E402
-import photographs  # noqa: E402
-from calibration import expected_calibration_error  # noqa: E402
+from benchmarks import demo, photographs  # noqa: E402
+from benchmarks.calibration import expected_calibration_error  # noqa: E402
 
 ROOT = Path(demo.__file__).parents[1]
 NAMES = ["no mixing", "CutMix", "CutMix + SUMix (published)", "CutMix + SUMix (semantic)"]

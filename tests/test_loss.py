@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from common import TOLERANCE, assert_near, batch, leaves, widened
+from batches import TOLERANCE, assert_near, batch, leaves, widened
 
 from sumix import ops, reference
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from common import TOLERANCE, assert_near
+from batches import TOLERANCE, assert_near
 
 from sumix import ops, reference
 

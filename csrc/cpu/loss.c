@@ -4,11 +4,13 @@
  * uncertainties v and u of both, the labels and the area ratio lam (weight of the own image), all rows of k classes:
  *
  *   m = softmax(z), p = softmax(r), p' = softmax(r[perm]), p[y_b] = 0, p'[y_a] = 0
- *   alpha = scale e / ||e||_2, e = exp(p - m)           (semantic; published: exp(m - p); area: alpha = 0); alpha' from
- * p' lam~ = sigmoid(log(lam / (1 - lam)) - alpha[y_a] + alpha'[y_b])                                 (area: lam)
- *   classification = lam~ CE(z, y_a) + (1 - lam~) CE(z, y_b)                        weighting batch: mean(lam~) for
- * lam~ t  = exp(min(-(u + v + alpha), 80)),  t' = exp(min(-(u[perm] + v + alpha'), 80)) regulariser = lam CE(t, y_a) +
- * (1 - lam) CE(t', y_b) loss = mean(classification) + gamma mean(regulariser)
+ *   alpha = scale e / ||e||_2, e = exp(p - m)    for "semantic"; exp(m - p) for "published"; alpha = 0 for "area"
+ *   alpha' likewise from p'
+ *   lam~ = sigmoid(log(lam / (1 - lam)) - alpha[y_a] + alpha'[y_b])    for "area" lam; its mean for weighting "batch"
+ *   classification = lam~ CE(z, y_a) + (1 - lam~) CE(z, y_b)
+ *   t = exp(min(-(u + v + alpha), 80)),  t' = exp(min(-(u[perm] + v + alpha'), 80))
+ *   regulariser = lam CE(t, y_a) + (1 - lam) CE(t', y_b)
+ *   loss = mean(classification) + gamma mean(regulariser)
  *
  * The minimum is ours: without it t overflows, and the published loss becomes inf or NaN, for logits around -45 in the
  * plain form (u = r, v = z). Below it nothing differs. No gradient flows through alpha or lam~.

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sumix.ops.mix import dense
+from sumix.ops.mix import dense, run
 from sumix.transforms.base import Mixer
 
 _cut_box = torch.ops.sumix.cut_box.default
@@ -62,5 +62,5 @@ class CutMix(Mixer):
         box, lam = _cut_box(share, centre, images.shape[-2], images.shape[-1], signals)
         if not self.per_sample:
             box, lam = box.repeat(len(perm), 1), lam.repeat(len(perm))
-        mixed = _mix_box(dense(images), box, perm)
-        return mixed.squeeze(-2) if signals else mixed, lam, box
+        mixed = run(_mix_box, dense(images), box, perm)
+        return (mixed.squeeze(-2), lam, box[:, ::2]) if signals else (mixed, lam, box)

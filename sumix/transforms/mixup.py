@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sumix.ops.mix import LINEAR_DTYPES, dense
+from sumix.ops.mix import LINEAR_DTYPES, dense, run
 from sumix.transforms.base import Mixer
 
 _mix_linear = torch.ops.sumix.mix_linear.default
@@ -54,4 +54,4 @@ class MixUp(Mixer):
         lam = (share if self.p == 1 else 1 - share).to(torch.float32)  # Beta(alpha, alpha) is symmetric
         if not self.per_sample:
             lam = lam.repeat(len(perm))
-        return _mix_linear(dense(images), lam, perm), lam, None
+        return run(_mix_linear, dense(images), lam, perm), lam, None
