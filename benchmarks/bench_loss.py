@@ -159,7 +159,7 @@ def take_apart(report: Report, problem: Problem) -> None:
     autograd = t["floor_all"] - wrapper - t["floor_op"]
     kernel = t["op"] - t["floor_op"]
     parts = {
-        "kernel": (kernel, "op alone, less the same at (1, 1): arithmetic, and touching the outputs' fresh pages"),
+        "kernel": (kernel, "op alone, less the same at (1, 1)"),
         "dispatch": (t["floor_op"], "op alone at (1, 1): dispatcher, unpacking, checks in C, allocating six outputs"),
         "wrapper": (wrapper, "at (1, 1) under no_grad, wrapper less op: checks in Python"),
         "autograd": (autograd, "at (1, 1), forward and backward less wrapper and op"),

@@ -4,12 +4,17 @@ Every contestant's output is compared with its float64 twin before anything is t
 fast wrong answer is no result. Then each round times every contestant once, in turn (A B C A B C ...), so that whatever
 else the machine does meets all of them alike. One sample is a loop of calls of at least --min-sample-ms, after one call
 that is not timed, with the garbage collector off. On one thread, a sample during which other processes had the core for
-more than a twentieth of the time is taken again, a few times at most. Reported are the median of the samples, their
-minimum and their quartiles; a ratio is the median of the rounds' own ratios, which a machine that slows down and speeds
-up does not disturb.
+more than a twentieth of the time is taken again, a few times at most.
+
+With glibc, freed blocks of up to 32 MiB stay with the process, so that no contestant pays for the state in which
+another left the heap; larger ones are given back and fetched anew, page by page, as always.
+
+Reported are the median of the samples, their minimum and their quartiles; a ratio is the median of the rounds' own
+ratios, which a machine that slows down and speeds up does not disturb.
 """
 
 import argparse
+import ctypes
 import gc
 import importlib.metadata
 import json
@@ -238,6 +243,7 @@ class Report:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        keep_freed_memory()
         self.environment = environment(self.options.threads)
         print("  ".join(f"{key}={value}" for key, value in self.environment.items() if value is not None))
 
@@ -330,6 +336,15 @@ def _milliseconds(text: str) -> float:
     if not 0 < value < 1e6:
         raise argparse.ArgumentTypeError(f"must be above 0, got {value:g}")
     return value
+
+
+def keep_freed_memory() -> None:
+    """Switch off, in glibc's malloc, what decides by past requests whether freed memory goes back to the system."""
+    m_trim_threshold, m_mmap_threshold = -1, -3
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "gnu_get_libc_version"):
+        libc.mallopt(m_trim_threshold, 2**30)
+        libc.mallopt(m_mmap_threshold, 2**25)  # the largest that it takes
 
 
 def main(p: argparse.ArgumentParser, bench: Callable[[argparse.Namespace], None]) -> None:
