@@ -49,6 +49,9 @@ def mix_box(x: Tensor, box: Tensor, perm: Tensor) -> Tensor:
     ----------
     Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", ICCV 2019.
     """
+    out = _as_given(_mix_box, x, box, perm)
+    if out is not None:
+        return out
     box = checks.boxes(box, "box", checks.batch(x, "x"), "x")
     perm = checks.indices(perm, "perm", x, "x")
     signals = box.shape[1] == 2
@@ -93,6 +96,9 @@ def mix_linear(x: Tensor, lam: Tensor, perm: Tensor) -> Tensor:
     ----------
     Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
     """
+    out = _as_given(_mix_linear, x, lam, perm)
+    if out is not None:
+        return out
     if checks.batch(x, "x").dtype not in LINEAR_DTYPES:
         raise TypeError(f"x must be floating point, uint8 or a signed integer, got {x.dtype}")
     lam = checks.ratios(lam, "lam", x, "x", torch.float32)
@@ -116,6 +122,20 @@ def run(op: Callable[..., Tensor], x: Tensor, *how: Tensor) -> Tensor:
         return op(x, *how)
     with torch._C._AutoDispatchBelowAutograd():
         return op(x, *how)
+
+
+def _as_given(op: Callable[..., Tensor], *arguments: Any) -> Tensor | None:
+    """What the op makes of the arguments as they are, in eager mode on CPU; None where they must be checked in Python.
+
+    The op checks everything itself, in less time than the checks here take. What it refuses may still need only to be
+    converted, and else is explained better by them.
+    """
+    if torch.compiler.is_compiling() or not all(type(a) is Tensor and a.is_cpu for a in arguments):
+        return None
+    try:
+        return run(op, *arguments)
+    except RuntimeError:
+        return None
 
 
 def _call(op: Callable[..., Tensor], x: Tensor, *how: Tensor) -> Tensor:
