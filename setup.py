@@ -22,7 +22,7 @@ FLAGS = [
 
 # Spelled out, because compilers older than gcc 12 know no -march=x86-64-v3. csrc/kernels.c asks the processor for the
 # same.
-V3 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mf16c"]
+V3 = ["-mavx2", "-mfma", "-mbmi2"]
 V4 = [*V3, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
 X86_LEVELS = platform.machine() in ("x86_64", "AMD64") and platform.system() == "Linux"
 ISAS = {"baseline": [], "v3": V3, "v4": V4} if X86_LEVELS else {"baseline": []}

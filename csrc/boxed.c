@@ -19,7 +19,7 @@ void sumix_boxed(StableIValue *stack, uint64_t num_args, uint64_t num_results, u
                  sumix_op op)
 {
   StableIValue args[SUMIX_MAX_ARGS] = {0}, results[SUMIX_MAX_ARGS] = {0};
-  struct sumix_status status = {"this op has more arguments than SUMIX_MAX_ARGS"};
+  struct sumix_status status = {"this op has more arguments than SUMIX_MAX_ARGS", 1};
   int failed = 1;
 
   if (num_args <= SUMIX_MAX_ARGS && num_results <= SUMIX_MAX_ARGS) {
@@ -32,9 +32,10 @@ void sumix_boxed(StableIValue *stack, uint64_t num_args, uint64_t num_results, u
   delete_tensors(stack, num_tensors);  // ours since the call; the op only borrowed them
   if (failed) {
     delete_tensors(results, num_results);
-    /* sumix/ops/checks.py knows our errors by this prefix. */
+    /* sumix/ops/checks.py knows by the prefix what was wrong with the arguments, and makes it a ValueError. */
     char message[sizeof status.message + 64];
-    snprintf(message, sizeof message, "sumix::%s: %s", name, status.message);
+    snprintf(message, sizeof message, "sumix::%s%s: %s", name, status.no_fault_of_the_arguments ? " failed" : "",
+             status.message);
     libtorch.aoti_torch_check(false, name, __FILE__, __LINE__, message);  // does not return
   }
   memcpy(stack, results, num_results * sizeof *results);
@@ -157,9 +158,8 @@ int sumix_tensor_new(const struct sumix_tensor *like, enum sumix_dtype dtype, in
   }
   AtenTensorHandle made;
   const int32_t code = dtype == SUMIX_OTHER ? like->torch_dtype : torch_dtype(dtype);
-  SUMIX_CHECK(
-      libtorch.aoti_torch_empty_strided(dim, sizes, strides, code, like->device_type, like->device_index, &made) == 0,
-      status, "out of memory");
+  if (libtorch.aoti_torch_empty_strided(dim, sizes, strides, code, like->device_type, like->device_index, &made) != 0)
+    return sumix_out_of_memory(status);
   memcpy(result, &made, sizeof made);
   SUMIX_TRY(sumix_tensor_read(*result, "a result", tensor, status));
   prefer_huge_pages(tensor);

@@ -1,5 +1,5 @@
-/* THE contract: every kernel's arguments, declared once. csrc/cpu defines each kernel once per instruction set,
- * csrc/cuda once for CUDA.
+/* THE contract: every kernel's arguments, declared once. csrc/cpu defines each kernel, once per
+ * instruction set.
  *
  * Pointers are to contiguous memory of the shape beside them, in the dtype of the struct unless a C type says
  * otherwise; outputs overlap nothing. "real" below is float, or double for SUMIX_FLOAT64: what half precision is
@@ -63,13 +63,13 @@ struct sumix_loss_args {
   enum sumix_weighting weighting;
   enum sumix_reduction reduction;
   int64_t n, k;
-  const void *z, *r;         // (n, k): logits of the mixed and of the raw images
-  const void *v, *u;         // (n, k): uncertainty of the mixed and of the raw images, or NULL
-  const int64_t *y_a, *y_b;  // (n)
-  const int64_t *perm;       // (n)
-  const void *lam;           // (n) real
-  const void *class_weight;  // (k) real, or NULL
-  double gamma, scale, label_smoothing;
+  const void *z, *r;                     // (n, k): logits of the mixed and of the raw images
+  const void *v, *u;                     // (n, k): uncertainty of the mixed and of the raw images, or NULL
+  const int64_t *y_a, *y_b;              // (n)
+  const int64_t *perm;                   // (n)
+  const void *lam;                       // (n) real
+  const void *class_weight;              // (k) real, or NULL
+  double gamma, scale, label_smoothing;  // scale below 0: n
   int64_t ignore_index;
   void *loss;   // () real, or (n) for SUMIX_REDUCTION_NONE
   void *parts;  // (3, n) real: lam~, classification term, regulariser

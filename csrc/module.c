@@ -33,7 +33,8 @@ static int exec_module(PyObject *module)
     PyErr_Format(PyExc_ImportError, "sumix needs torch 2.10 or newer, imported first: %s not found", missing);
     return -1;
   }
-  if (sumix_cpu_choose(getenv("SUMIX_CPU_ISA"), &status) != 0) {
+  const char *isa = getenv("SUMIX_CPU_ISA");
+  if (sumix_cpu_choose(isa != NULL && *isa != '\0' ? isa : NULL, &status) != 0) {
     PyErr_SetString(PyExc_ImportError, status.message);
     return -1;
   }

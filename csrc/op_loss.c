@@ -30,7 +30,7 @@ static int new_gradient(const struct sumix_tensor *like, enum sumix_dtype dtype,
 static int sumix_loss(const StableIValue *args, StableIValue *results, struct sumix_status *status)
 {
   static const char *const names[] = {"logits", "raw_logits", "uncertainty", "raw_uncertainty", "y_a",
-                                      "y_b",    "perm",       "lam",         "class_weight"};
+                                      "y_b",    "perm",       "lam",         "weight"};
   struct sumix_tensor in[9], loss, parts;
   for (int t = 0; t < 9; t++) SUMIX_TRY(sumix_tensor_read_contiguous(args[t], names[t], &in[t], status));
   const struct sumix_tensor *z = &in[0];
@@ -124,7 +124,7 @@ SUMIX_BOXED(sumix_loss_backward, 10)
 
 const struct sumix_op_entry sumix_loss_ops[] = {
     {"sumix_loss(Tensor logits, Tensor raw_logits, Tensor uncertainty, Tensor raw_uncertainty, Tensor y_a, Tensor y_b, "
-     "Tensor perm, Tensor lam, Tensor class_weight, int ratio, int weighting, int reduction, float gamma, float scale, "
+     "Tensor perm, Tensor lam, Tensor weight, int ratio, int weighting, int reduction, float gamma, float scale, "
      "float label_smoothing, int ignore_index, bool needs_grad) -> (Tensor loss, Tensor parts, Tensor grad_logits, "
      "Tensor grad_uncertainty, Tensor grad_raw, Tensor grad_partner)",
      "sumix_loss", boxed_sumix_loss},

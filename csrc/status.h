@@ -7,6 +7,7 @@
 
 struct sumix_status {
   char message[256];
+  int no_fault_of_the_arguments;  // memory or threads were not to be had
 };
 
 __attribute__((format(printf, 2, 3))) static inline void sumix_explain(struct sumix_status *status, const char *format,
@@ -16,6 +17,14 @@ __attribute__((format(printf, 2, 3))) static inline void sumix_explain(struct su
   va_start(values, format);
   vsnprintf(status->message, sizeof status->message, format, values);
   va_end(values);
+  status->no_fault_of_the_arguments = 0;
+}
+
+static inline int sumix_out_of_memory(struct sumix_status *status)
+{
+  sumix_explain(status, "out of memory");
+  status->no_fault_of_the_arguments = 1;
+  return -1;
 }
 
 /* Leave the calling function: with the reason given, with the reason a callee gave, or with a reason unless a condition

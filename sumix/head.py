@@ -61,8 +61,9 @@ class SUMixHead(nn.Module):
         self.uncertainty = nn.Linear(in_features, num_classes, bias=bias) if normalized else None
 
     def forward(self, features: Tensor) -> SUMixOutput | Tensor:
-        checks.tensor(features, "features")
-        if features.ndim not in (2, 4) or features.shape[1] != self.in_features:
+        checks.floating(features, "features")
+        fits = features.ndim in (2, 4) and features.shape[1] == self.in_features
+        if not fits or (features.ndim == 4 and 0 in features.shape[2:]):
             d = self.in_features
             raise ValueError(f"features must be (N, {d}) or (N, {d}, h, w), got {checks.shape(features)}")
         pooled = features if features.ndim == 2 else features.mean(dim=(2, 3))

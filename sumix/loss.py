@@ -9,6 +9,9 @@ from sumix.ops import checks
 from sumix.ops.loss import Options, SUMixParts, resolve_options, run
 from sumix.target import MixTarget
 
+# In the order of resolve_options.
+OPTIONS = ("gamma", "ratio", "weighting", "kappa", "distance_scale", "reduction", "label_smoothing", "ignore_index")
+
 
 class SUMixLoss(nn.Module):
     """Cross entropy whose mix ratio is learned per sample from what the network sees, plus an uncertainty regulariser.
@@ -57,6 +60,7 @@ class SUMixLoss(nn.Module):
     """
 
     weight: Tensor | None
+    _options: Options | None
 
     def __init__(
         self,
@@ -73,15 +77,24 @@ class SUMixLoss(nn.Module):
         return_parts: bool = False,
     ) -> None:
         super().__init__()
-        if weight is not None and checks.floating(weight, "weight").ndim != 1:
-            raise ValueError(f"weight must be (K,), got {checks.shape(weight)}")
+        if weight is not None and (checks.floating(weight, "weight").ndim != 1 or weight.numel() == 0):
+            raise ValueError(f"weight must be (K,) with K > 0, got {checks.shape(weight)}")
         self.gamma, self.ratio, self.weighting, self.kappa = gamma, ratio, weighting, kappa
         self.distance_scale, self.reduction = distance_scale, reduction
         self.label_smoothing, self.ignore_index = label_smoothing, ignore_index
         self.return_parts = checks.flag(return_parts, "return_parts")
         self.register_buffer("weight", weight)
-        self._resolved: tuple[tuple, Options | None] = ((), None)
-        self._options()  # refuses here what would fail in the first step
+        self._resolve()  # refuses here what would fail in the first step
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Options may be changed, in a schedule for gamma, say; they are checked again when they are next used."""
+        super().__setattr__(name, value)
+        if name in OPTIONS:
+            super().__setattr__("_options", None)
+
+    def _resolve(self) -> Options:
+        self._options = resolve_options(*(getattr(self, name) for name in OPTIONS))
+        return self._options
 
     def forward(
         self, mixed: SUMixOutput | Tensor, raw: SUMixOutput | Tensor, target: MixTarget
@@ -96,25 +109,16 @@ class SUMixLoss(nn.Module):
             raise TypeError(
                 f"target must be the MixTarget of a transform without num_classes, got {type(target).__name__}"
             )
-        options = self._options()
+        options = self._options or self._resolve()
         loss, parts = run(z, r, v, u, target.y_a, target.y_b, target.perm, target.lam, self.weight, options)
         return (loss, SUMixParts(*parts.unbind(0))) if self.return_parts else loss
-
-    def _options(self) -> Options:
-        """The checked options; they are checked again only when an attribute has changed, a schedule for gamma, say."""
-        raw = (
-            *(self.gamma, self.ratio, self.weighting, self.kappa, self.distance_scale, self.reduction),
-            *(self.label_smoothing, self.ignore_index),
-        )
-        if raw != self._resolved[0]:
-            self._resolved = (raw, resolve_options(*raw))
-        return self._resolved[1]
 
     def extra_repr(self) -> str:
         strength = {"semantic": f", kappa={self.kappa}", "published": f", distance_scale={self.distance_scale}"}
         return (
             f"gamma={self.gamma}, ratio={self.ratio!r}{strength.get(self.ratio, '')}, weighting={self.weighting!r}, "
-            f"reduction={self.reduction!r}, label_smoothing={self.label_smoothing}"
+            f"reduction={self.reduction!r}, label_smoothing={self.label_smoothing}, ignore_index={self.ignore_index}, "
+            f"return_parts={self.return_parts}"
         )
 
 

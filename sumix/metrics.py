@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sumix.ops import checks
+from sumix.ops import checks, dispatch
 from sumix.target import MixTarget
 
 
@@ -27,7 +27,7 @@ def mix_accuracy(logits: Tensor, target: MixTarget) -> Tensor:
     TypeError
         If `logits` is not a floating point tensor or `target` not a MixTarget.
     ValueError
-        If their shapes or devices do not fit together.
+        If their shapes or devices do not fit together; in eager mode on CPU also if a lam is not from 0 to 1.
     """
     checks.rows(logits, "logits")
     if not isinstance(target, MixTarget):
@@ -35,5 +35,7 @@ def mix_accuracy(logits: Tensor, target: MixTarget) -> Tensor:
     y_a = checks.indices(target.y_a, "target.y_a", logits, "logits")
     y_b = checks.indices(target.y_b, "target.y_b", logits, "logits")
     lam = checks.ratios(target.lam, "target.lam", logits, "logits", torch.float32)
+    if dispatch.is_plain(lam) and not ((lam >= 0) & (lam <= 1)).all():
+        raise ValueError("target.lam must be from 0 to 1")
     prediction = logits.argmax(dim=1)
     return (lam * (prediction == y_a) + (1 - lam) * (prediction == y_b)).mean()

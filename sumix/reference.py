@@ -21,11 +21,10 @@ CAP = 80.0
 
 
 def scale_of(ratio: str, logits: Tensor, kappa: float, distance_scale: float | None) -> float:
-    """The factor of d / ||d||_2 for logits (N, K): kappa sqrt(K) for "semantic"; else `distance_scale`, or N."""
-    n, k = logits.shape
+    """The factor of d / ||d||_2 for logits (N, K): kappa sqrt(K) for "semantic"; else `distance_scale`, or -1 for N."""
     if ratio == "semantic":
-        return kappa * math.sqrt(k)
-    return float(n if distance_scale is None else distance_scale)
+        return kappa * math.sqrt(logits.shape[1])
+    return -1.0 if distance_scale is None else distance_scale
 
 
 def _real(tensor: Tensor) -> Tensor:
@@ -178,6 +177,7 @@ def _learn_ratio(
     if ratio == "area":
         return lam, torch.zeros_like(z), torch.zeros_like(z)
     published = ratio == "published"
+    scale = z.shape[0] if scale < 0 else scale
     alpha_a = semantic_distance(z, r, labels.b.where(labels.keep_b, -1), scale, published)
     alpha_b = semantic_distance(z, r[perm], labels.a.where(labels.keep_a, -1), scale, published)
     logit = lam.log() - (-lam).log1p() - _at(alpha_a, labels.a) + _at(alpha_b, labels.b)
@@ -193,13 +193,13 @@ def _weigh(learned: Tensor, labels: _Pair, weighting: str) -> Tensor:
 
 
 def _totals(
-    used: Tensor, lam: Tensor, labels: _Pair, class_weight: Tensor | None, reduction: str
+    used: Tensor, lam: Tensor, labels: _Pair, weight: Tensor | None, reduction: str
 ) -> tuple[Tensor | float, Tensor | float]:
     """What the classification term and the regulariser are divided by."""
     if reduction != "mean":
         return 1.0, 1.0
-    weight_a = labels.keep_a if class_weight is None else class_weight[labels.a] * labels.keep_a
-    weight_b = labels.keep_b if class_weight is None else class_weight[labels.b] * labels.keep_b
+    weight_a = labels.keep_a if weight is None else weight[labels.a] * labels.keep_a
+    weight_b = labels.keep_b if weight is None else weight[labels.b] * labels.keep_b
     return (used * weight_a + (1 - used) * weight_b).sum(), (lam * labels.keep_a + (1 - lam) * labels.keep_b).sum()
 
 
@@ -219,7 +219,7 @@ def sumix_loss(
     kappa: float = 0.3,
     distance_scale: float | None = None,
     reduction: str = "mean",
-    class_weight: Tensor | None = None,
+    weight: Tensor | None = None,
     label_smoothing: float = 0.0,
     ignore_index: int = -100,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -230,7 +230,7 @@ def sumix_loss(
     learned, alpha_a, alpha_b = _learn_ratio(z, r, labels, perm, lam, ratio, scale_of(ratio, z, kappa, distance_scale))
     used = _weigh(learned, labels, weighting)
 
-    weight = None if class_weight is None else class_weight.to(z.dtype)
+    weight = None if weight is None else weight.to(z.dtype)
     options = {"weight": weight, "label_smoothing": label_smoothing}
     ce_a, ce_b = (_cross_entropy(z, y, ignore_index, **options) for y in (y_a, y_b))
     classification = used * ce_a + (1 - used) * ce_b
@@ -257,7 +257,7 @@ def sumix_loss_explicit(
     y_b: Tensor,
     perm: Tensor,
     lam: Tensor,
-    class_weight: Tensor,
+    weight: Tensor,
     ratio: int,
     weighting: int,
     reduction: int,
@@ -274,7 +274,7 @@ def sumix_loss_explicit(
     share.
     """
     plain, name = uncertainty.ndim == 1, REDUCTIONS[reduction]
-    weight = None if class_weight.ndim == 1 and class_weight.numel() == 0 else class_weight
+    weights = None if weight.shape == (0,) else weight
     loss, *parts = sumix_loss(
         logits,
         raw_logits,
@@ -285,9 +285,9 @@ def sumix_loss_explicit(
         ratio=RATIOS[ratio],
         weighting=WEIGHTINGS[weighting],
         kappa=scale / math.sqrt(logits.shape[1]),
-        distance_scale=scale,
+        distance_scale=None if scale < 0 else scale,
         reduction=name,
-        class_weight=weight,
+        weight=weights,
         label_smoothing=label_smoothing,
         ignore_index=ignore_index,
     )
@@ -300,16 +300,19 @@ def sumix_loss_explicit(
     labels = _pair(y_a, y_b, ignore_index)
     learned, alpha_a, alpha_b = _learn_ratio(z, r, labels, perm, lam, RATIOS[ratio], scale)
     used = _weigh(learned, labels, WEIGHTINGS[weighting])
-    class_total, regularizer_total = _totals(used, lam, labels, weight, name)
+    class_total, regularizer_total = _totals(used, lam, labels, weights, name)
+    if name == "mean":  # where every label is ignored, the loss is 0 / 0 and its gradient 0
+        kept = (labels.keep_a | labels.keep_b).any()
+        class_total, regularizer_total = (total.where(kept, 1) for total in (class_total, regularizer_total))
     hot_a = F.one_hot(labels.a, z.shape[1]) * labels.keep_a.unsqueeze(1)
     hot_b = F.one_hot(labels.b, z.shape[1]) * labels.keep_b.unsqueeze(1)
-    weights = torch.ones_like(z[0]) if weight is None else weight
+    shares = torch.ones_like(lam[:1]).expand(z.shape[1]) if weights is None else weights
 
     # dCE/dz = (sum of the target) softmax(z) - target, for the target that class weights and smoothing make of both
     # labels.
-    target = (1 - label_smoothing) * weights * (used.unsqueeze(1) * hot_a + (1 - used).unsqueeze(1) * hot_b)
+    target = (1 - label_smoothing) * shares * (used.unsqueeze(1) * hot_a + (1 - used).unsqueeze(1) * hot_b)
     kept = used * labels.keep_a + (1 - used) * labels.keep_b
-    target = target + label_smoothing / z.shape[1] * weights * kept.unsqueeze(1)
+    target = target + label_smoothing / z.shape[1] * shares * kept.unsqueeze(1)
     grad_z = (target.sum(dim=1, keepdim=True) * z.softmax(dim=1) - target) / class_total
 
     def share(exponent: Tensor, hot: Tensor, part: Tensor, keep: Tensor) -> Tensor:

@@ -229,7 +229,7 @@ def test_bad_input_is_named():
     ]:
         with pytest.raises(error, match=name):
             SUMixLoss(**options)
-    with pytest.raises(ValueError, match="class_weight"):
+    with pytest.raises(ValueError, match="weight"):
         SUMixLoss(weight=torch.ones(K + 1))(z, z, target)
     for arguments, name, error in [
         ((0, K), "in_features", ValueError),

@@ -66,7 +66,7 @@ def test_options_of_cross_entropy_loss(ratio, weighting, reduction, weighted, sm
             arguments,
             TOLERANCE[torch.float64],
             **{"ratio": ratio, "weighting": weighting, "reduction": reduction},
-            **{"class_weight": weight, "label_smoothing": smoothing, "ignore_index": -1},
+            **{"weight": weight, "label_smoothing": smoothing, "ignore_index": -1},
         )
 
 
@@ -78,7 +78,7 @@ def test_lam_of_one_without_regulariser_is_cross_entropy_loss():
         for smoothing in (0.0, 0.2):
             loss, _ = ops.sumix_loss(
                 *(z, r, v, u, y_a, y_b, perm, torch.ones(9)),
-                **{"gamma": 0, "reduction": reduction, "class_weight": weight, "label_smoothing": smoothing},
+                **{"gamma": 0, "reduction": reduction, "weight": weight, "label_smoothing": smoothing},
             )
             want = F.cross_entropy(z, y_a, weight, reduction=reduction, label_smoothing=smoothing)
             torch.testing.assert_close(loss, want, atol=1e-14, rtol=1e-14)
@@ -370,8 +370,8 @@ BAD = [
     ("kappa", math.inf, ValueError),
     ("distance_scale", -1.0, ValueError),
     ("reduction", "avg", ValueError),
-    ("class_weight", torch.ones(3), ValueError),
-    ("class_weight", torch.ones(4, dtype=torch.long), TypeError),
+    ("weight", torch.ones(3), ValueError),
+    ("weight", torch.ones(4, dtype=torch.long), TypeError),
     ("label_smoothing", 1.5, ValueError),
     ("ignore_index", 0.5, TypeError),
 ]

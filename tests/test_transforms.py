@@ -113,7 +113,7 @@ def test_shares_are_beta_distributed(alpha):
     assert stats.kstest(share.numpy(), stats.beta(alpha, alpha).cdf).pvalue > 0.01
 
 
-@pytest.mark.parametrize("alpha", [1e-300, 1e-10, 1e-3, 1e6, 1e300])
+@pytest.mark.parametrize("alpha", [1e-300, 1e-10, 1e-3, 1e6, 1e30])
 def test_shares_of_an_extreme_alpha(alpha):
     """Where a ratio of two gamma variates is 0 / 0."""
     share = MixUp(alpha=alpha).draw(torch.empty(4000, 0), seeded())
@@ -293,17 +293,17 @@ TARGET = MixTarget(LABELS, LABELS, torch.ones(4), LABELS)
     ("options", "error", "message"),
     [
         ({"alpha": 0}, ValueError, "alpha must be above 0, got 0"),
-        ({"alpha": -1.0}, ValueError, "alpha must be finite and at least 0, got -1.0"),
-        ({"alpha": float("nan")}, ValueError, "alpha must be finite"),
-        ({"alpha": float("inf")}, ValueError, "alpha must be finite"),
+        ({"alpha": -1.0}, ValueError, "alpha must be from 0 to .*, got -1.0"),
+        ({"alpha": float("nan")}, ValueError, "alpha must be from 0 to"),
+        ({"alpha": float("inf")}, ValueError, "alpha must be from 0 to"),
         ({"alpha": "1"}, TypeError, "alpha must be a number, got str"),
         ({"alpha": True}, TypeError, "alpha must be a number, got bool"),
-        ({"p": -0.1}, ValueError, "p must be finite and from 0 to 1, got -0.1"),
-        ({"p": 1.1}, ValueError, "p must be finite and from 0 to 1"),
-        ({"p": float("nan")}, ValueError, "p must be finite and from 0 to 1"),
+        ({"p": -0.1}, ValueError, "p must be from 0 to 1, got -0.1"),
+        ({"p": 1.1}, ValueError, "p must be from 0 to 1"),
+        ({"p": float("nan")}, ValueError, "p must be from 0 to 1"),
         ({"p": None}, TypeError, "p must be a number, got NoneType"),
-        ({"num_classes": 0}, ValueError, "num_classes must be at least 1, got 0"),
-        ({"num_classes": -3}, ValueError, "num_classes must be at least 1"),
+        ({"num_classes": 0}, ValueError, "num_classes must be from 1 to"),
+        ({"num_classes": -3}, ValueError, "num_classes must be from 1 to"),
         ({"num_classes": 2.0}, TypeError, "num_classes must be an int, got float"),
         ({"per_sample": 1}, TypeError, "per_sample must be a bool, got int"),
         ({"generator": 1}, TypeError, "generator must be a torch.Generator, got int"),
@@ -352,9 +352,9 @@ def test_bad_batches_are_named(mixer, images, labels, options, error, message):
             ValueError,
             "generator must be on",
         ),
-        (lambda: TARGET.soft(0), ValueError, "num_classes must be at least 1"),
+        (lambda: TARGET.soft(0), ValueError, "num_classes must be from 1 to"),
         (lambda: TARGET.soft(2.5), TypeError, "num_classes must be an int"),
-        (lambda: TARGET.soft(3, label_smoothing=1.5), ValueError, "label_smoothing must be finite and from 0 to 1"),
+        (lambda: TARGET.soft(3, label_smoothing=1.5), ValueError, "label_smoothing must be from 0 to 1"),
         (lambda: TARGET._replace(y_b=LABELS + 3).soft(3), ValueError, r"y_b\[0\] is 3, expected 0 to 2"),
         (lambda: TARGET._replace(lam=torch.ones(4) + 1).soft(3), ValueError, r"lam\[0\] is 2, expected 0 to 1"),
         (lambda: TARGET._replace(y_a=LABELS[:2]).soft(3), ValueError, "y_a must be"),

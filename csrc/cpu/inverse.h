@@ -23,7 +23,7 @@ static inline int sumix_inverse_lists(const int64_t *perm, int64_t n, struct sum
 {
   SUMIX_TRY(sumix_check_partners(perm, n, status));
   inverse->first = calloc((size_t)(2 * n + 2), sizeof *inverse->first);
-  SUMIX_CHECK(inverse->first != NULL, status, "out of memory");
+  if (inverse->first == NULL) return sumix_out_of_memory(status);
   /* Counts two places on; after the sums first[j + 1] is where list j starts, and filling it moves that to its end. */
   int64_t *const first = inverse->first;
   inverse->samples = first + n + 2;

@@ -18,8 +18,8 @@
  *   dL/dz  = m - lam~ e_{y_a} - (1 - lam~) e_{y_b}
  *   dL/dt  = softmax(t) - e_{y_a}, dt/du = -t:  own share of du[i], partner's share of du[perm[i]], and both of dv[i]
  *
- * A row's arithmetic lies in scratch that stays in the first cache: each input row is read once from memory, each
- * gradient row written once. Two samples write to each row of du, its own and the one it is pasted into: a lock a row
+ * A row's arithmetic lies in scratch that stays in the first cache. Of the inputs, rows of z and v are read once, rows of
+ * r and u twice (as own and as partner's), and each gradient row is written once. Two samples write to each row of du, its own and the one it is pasted into: a lock a row
  * keeps them apart, the first writes and the second adds, and since addition commutes the bits do not depend on who
  * came first. Repeated partners would be more than two addends: then one thread does it all.
  */
@@ -42,9 +42,11 @@ struct row_state {
 struct loss_task {
   const struct sumix_loss_args *args;
   double class_total, regulariser_total;  // what a reduction divides by; 1 where it does not
+  bool nothing_kept;                      // every label is ignored: the loss is 0 / 0, its gradient 0
   double weight_total;                    // sum of the class weights
   double batch_ratio;                     // what weighting "batch" uses for lam~
   bool ratios_known;                      // parts[0] is filled
+  double *cross_entropies;                // (n, 2), by y_a and y_b, kept until batch_ratio is known; NULL where it is
   struct row_state *rows;                 // (n), of grad_u; NULL where rows are not shared
   atomic_bool failed;
 };
@@ -150,16 +152,17 @@ static void set_totals(struct loss_task *task, bool uneven)
   task->class_total = task->regulariser_total = a->reduction == SUMIX_REDUCTION_MEAN ? (double)a->n : 1;
   if (a->reduction != SUMIX_REDUCTION_MEAN || !uneven) return;
   task->class_total = task->regulariser_total = 0;
+  task->nothing_kept = true;
   for (int64_t i = 0; i < a->n; i++) {
     const double lam = real_at(a->dtype, a->lam, i);
     const double ratio = a->weighting == SUMIX_WEIGHTING_BATCH ? task->batch_ratio : real_at(a->dtype, a->parts, i);
-    if (!ignored(a, a->y_a[i])) {
-      task->class_total += ratio * (a->class_weight != NULL ? real_at(a->dtype, a->class_weight, a->y_a[i]) : 1);
-      task->regulariser_total += lam;
-    }
-    if (!ignored(a, a->y_b[i])) {
-      task->class_total += (1 - ratio) * (a->class_weight != NULL ? real_at(a->dtype, a->class_weight, a->y_b[i]) : 1);
-      task->regulariser_total += 1 - lam;
+    for (int side = 0; side < 2; side++) {
+      const int64_t label = side == 0 ? a->y_a[i] : a->y_b[i];
+      if (ignored(a, label)) continue;
+      const double weight = a->class_weight != NULL ? real_at(a->dtype, a->class_weight, label) : 1;
+      task->class_total += weight * (side == 0 ? ratio : 1 - ratio);
+      task->regulariser_total += side == 0 ? lam : 1 - lam;
+      task->nothing_kept = false;
     }
   }
 }
@@ -179,28 +182,20 @@ static void reduce(const struct loss_task *task)
              classification / task->class_total + a->gamma * (regulariser / task->regulariser_total));
 }
 
-static double logit_at(enum sumix_dtype dtype, const void *x, int64_t i)
-{
-  if (dtype == SUMIX_FLOAT16) return (double)sumix_float_of_half(((const uint16_t *)x)[i]);
-  if (dtype == SUMIX_BFLOAT16) return (double)sumix_float_of_bfloat(((const uint16_t *)x)[i]);
-  return real_at(dtype, x, i);
-}
-
-/* Weighting "batch" without class weights or ignored labels: the mean ratio L enters the classification term, and its
- * gradient at the two labels, linearly. So the rows are computed for L = 0, and this adds the rest once L is known. */
-static void add_batch_ratio(const struct loss_task *task)
+/* Weighting "batch" without class weights or ignored labels: the mean ratio enters the classification term, and its
+ * gradient at the two labels alone, as a factor. So the rows are computed without, and this adds what is missing once
+ * the ratios of all samples are known, which spares a pass over the rows to find them first. */
+static void apply_batch_ratio(const struct loss_task *task)
 {
   const struct sumix_loss_args *a = task->args;
-  const double share = mean_ratio(a) * (1 - a->label_smoothing);
+  const double hard = 1 - a->label_smoothing, own = hard * mean_ratio(a), other = hard * (1 - mean_ratio(a));
   for (int64_t i = 0; i < a->n; i++) {
-    const int64_t own = i * a->k + a->y_a[i], other = i * a->k + a->y_b[i], part = a->n + i;
-    if (own == other) continue;
-    const double more = share * (logit_at(a->dtype, a->z, other) - logit_at(a->dtype, a->z, own));
-    set_real(a->dtype, a->parts, part, real_at(a->dtype, a->parts, part) + more);
+    const double value = own * task->cross_entropies[2 * i] + other * task->cross_entropies[2 * i + 1];
+    set_real(a->dtype, a->parts, a->n + i, real_at(a->dtype, a->parts, a->n + i) + value);
     if (a->grad_z == NULL) continue;
-    const double shift = share / task->class_total;
-    set_real(a->dtype, a->grad_z, own, real_at(a->dtype, a->grad_z, own) - shift);
-    set_real(a->dtype, a->grad_z, other, real_at(a->dtype, a->grad_z, other) + shift);
+    const int64_t at_a = i * a->k + a->y_a[i], at_b = i * a->k + a->y_b[i];
+    set_real(a->dtype, a->grad_z, at_a, real_at(a->dtype, a->grad_z, at_a) - own / task->class_total);
+    set_real(a->dtype, a->grad_z, at_b, real_at(a->dtype, a->grad_z, at_b) - other / task->class_total);
   }
 }
 
@@ -208,7 +203,7 @@ static int run(struct loss_task *task, bool any_ignored, struct sumix_status *st
 {
   const struct sumix_loss_args *a = task->args;
   const bool wide = a->dtype == SUMIX_FLOAT64, uneven = a->class_weight != NULL || any_ignored;
-  const bool batch = a->weighting == SUMIX_WEIGHTING_BATCH, ratio_last = batch && !uneven;
+  const bool batch = a->weighting == SUMIX_WEIGHTING_BATCH;
   if (a->ratio == SUMIX_RATIO_AREA) {
     for (int64_t i = 0; i < a->n; i++) set_real(a->dtype, a->parts, i, real_at(a->dtype, a->lam, i));
     task->ratios_known = true;
@@ -216,13 +211,17 @@ static int run(struct loss_task *task, bool any_ignored, struct sumix_status *st
     SUMIX_TRY(sumix_parallel_rows(a->n, 4 * a->k, wide ? ratio_rows_f64 : ratio_rows_f32, task, status));
     task->ratios_known = true;
   }
-  if (batch && !ratio_last) task->batch_ratio = mean_ratio(a);
+  if (batch && uneven) task->batch_ratio = mean_ratio(a);
+  if (batch && !uneven) {
+    task->cross_entropies = sumix_scratch(2 * a->n, sizeof(double));
+    if (task->cross_entropies == NULL) return sumix_out_of_memory(status);
+  }
   set_totals(task, uneven);
   const bool serial = task->rows != NULL && has_repeats(a->perm, a->n, task->rows);
   const int64_t grain = serial ? a->n : sumix_rows_a_thread(8 * a->k);
   SUMIX_TRY(sumix_parallel_for(a->n, grain, wide ? loss_rows_f64 : loss_rows_f32, task, status));
-  SUMIX_CHECK(!task->failed, status, "out of memory");
-  if (ratio_last) add_batch_ratio(task);
+  if (task->failed) return sumix_out_of_memory(status);
+  if (task->cross_entropies != NULL) apply_batch_ratio(task);
   reduce(task);
   return 0;
 }
@@ -234,11 +233,12 @@ int SUMIX_KERNEL(loss)(const struct sumix_loss_args *a, struct sumix_status *sta
   struct loss_task task = {.args = a};
   if (a->grad_u != NULL && a->grad_partner == NULL) {
     task.rows = sumix_scratch(a->n, sizeof *task.rows);
-    SUMIX_CHECK(task.rows != NULL, status, "out of memory");
+    if (task.rows == NULL) return sumix_out_of_memory(status);
     for (int64_t i = 0; i < a->n; i++) task.rows[i] = (struct row_state){ATOMIC_FLAG_INIT, false};
   }
   const int failed = run(&task, any_ignored, status);
   free(task.rows);
+  free(task.cross_entropies);
   return failed;
 }
 
@@ -250,6 +250,6 @@ int SUMIX_KERNEL(loss_backward)(const struct sumix_loss_backward_args *a, struct
   const int failed = sumix_parallel_rows(a->n, a->k, rows, &task, status);
   free(task.inverse.first);
   SUMIX_TRY(failed);
-  SUMIX_CHECK(!task.failed, status, "out of memory");
+  if (task.failed) return sumix_out_of_memory(status);
   return 0;
 }

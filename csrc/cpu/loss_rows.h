@@ -83,7 +83,8 @@ static void SUFFIX(distances)(const struct sumix_loss_args *args, int64_t i, REA
   const struct SUFFIX(pair) sums = SUFFIX(exps_pair)(rows->r, rows->r_partner, k, rows->a, rows->b);
   if (!ignored(args, args->y_b[i])) rows->a[args->y_b[i]] = 0;
   if (!ignored(args, args->y_a[i])) rows->b[args->y_a[i]] = 0;
-  const REAL sign = args->ratio == SUMIX_RATIO_PUBLISHED ? -1 : 1, scale = (REAL)args->scale;
+  const REAL sign = args->ratio == SUMIX_RATIO_PUBLISHED ? -1 : 1;
+  const REAL scale = (REAL)(args->scale < 0 ? (double)args->n : args->scale);
   const struct SUFFIX(pair) norms = SUFFIX(distance_pair)(rows->a, rows->b, rows->m, sums, rows->sum_z, sign, k);
   rows->scale = (struct SUFFIX(pair)){scale / norms.own, scale / norms.other};
 }
@@ -224,14 +225,22 @@ static struct SUFFIX(classification) SUFFIX(class_weights)(const struct loss_tas
   return c;
 }
 
-static double SUFFIX(classify)(const struct sumix_loss_args *args, int64_t i, const struct SUFFIX(rows) * rows,
+static double SUFFIX(classify)(const struct loss_task *task, int64_t i, const struct SUFFIX(rows) * rows,
                                const struct SUFFIX(classification) * c)
 {
+  const struct sumix_loss_args *args = task->args;
   const REAL *weight = args->class_weight;
   const double log_sum = LOG(rows->sum_z);
   double value = 0;
-  if (!ignored(args, args->y_a[i])) value += c->own * (log_sum + (rows->max_z - rows->z[args->y_a[i]]));
-  if (!ignored(args, args->y_b[i])) value += c->other * (log_sum + (rows->max_z - rows->z[args->y_b[i]]));
+  for (int side = 0; side < 2; side++) {
+    const int64_t y = side == 0 ? args->y_a[i] : args->y_b[i];
+    if (ignored(args, y)) continue;
+    const double cross_entropy = log_sum + (double)(rows->max_z - rows->z[y]);
+    if (task->cross_entropies != NULL)
+      task->cross_entropies[2 * i + side] = cross_entropy;
+    else
+      value += (side == 0 ? c->own : c->other) * cross_entropy;
+  }
   if (args->label_smoothing > 0) {
     double sum = 0;
     for (int64_t j = 0; j < args->k; j++)
@@ -248,10 +257,11 @@ static void SUFFIX(write_gradients)(const struct loss_task *task, int64_t i, con
   const struct sumix_loss_args *args = task->args;
   const int64_t k = args->k, y_a = args->y_a[i], y_b = args->y_b[i];
   const double lam = ((const REAL *)args->lam)[i];
-  const double g_own = args->gamma * lam / task->regulariser_total,
-               g_other = args->gamma * (1 - lam) / task->regulariser_total;
+  const double class_total = task->nothing_kept ? 1 : task->class_total;
+  const double gamma = args->gamma / (task->nothing_kept ? 1 : task->regulariser_total);
+  const double g_own = gamma * lam, g_other = gamma * (1 - lam);
   const REAL own_scale = (REAL)(-g_own / own->sum), other_scale = (REAL)(-g_other / other->sum);
-  const REAL m_scale = (REAL)((c->own + c->other + c->smooth * task->weight_total) / task->class_total);
+  const REAL m_scale = (REAL)((c->own + c->other + c->smooth * task->weight_total) / class_total);
   REAL *restrict a = rows->a, *restrict b = rows->b;
   const REAL *restrict m = rows->m;
   REAL *restrict grad_z = (REAL *)args->grad_z + i * k;
@@ -287,11 +297,13 @@ static void SUFFIX(write_gradients)(const struct loss_task *task, int64_t i, con
     else
       grad_z[y] += a[y] + b[y];
   }
-  if (!ignored(args, y_a)) grad_z[y_a] -= (REAL)(c->own / task->class_total);
-  if (!ignored(args, y_b)) grad_z[y_b] -= (REAL)(c->other / task->class_total);
+  if (task->cross_entropies == NULL) {
+    if (!ignored(args, y_a)) grad_z[y_a] -= (REAL)(c->own / class_total);
+    if (!ignored(args, y_b)) grad_z[y_b] -= (REAL)(c->other / class_total);
+  }
   if (args->label_smoothing > 0) {
     const REAL *weight = args->class_weight;
-    const REAL smooth = (REAL)(c->smooth / task->class_total);
+    const REAL smooth = (REAL)(c->smooth / class_total);
     for (int64_t j = 0; j < k; j++) grad_z[j] -= smooth * (weight != NULL ? weight[j] : 1);
   }
   if (args->grad_partner != NULL) {
@@ -331,7 +343,7 @@ static void SUFFIX(loss_rows)(int64_t begin, int64_t end, void *context)
     if (ignore_a) SUFFIX(drop)(&own, rows.a, k);
     if (ignore_b) SUFFIX(drop)(&other, rows.b, k);
     const double lam = ((const REAL *)args->lam)[i];
-    parts[n + i] = (REAL)SUFFIX(classify)(args, i, &rows, &c);
+    parts[n + i] = (REAL)SUFFIX(classify)(task, i, &rows, &c);
     parts[2 * n + i] = (REAL)(lam * own.cross_entropy + (1 - lam) * other.cross_entropy);
     if (args->grad_z != NULL) SUFFIX(write_gradients)(task, i, &rows, &c, &own, &other);
   }

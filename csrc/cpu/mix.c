@@ -253,7 +253,7 @@ int SUMIX_KERNEL(mix_box_backward)(const struct sumix_mix_box_backward_args *a, 
     failed = sumix_parallel_rows(a->layout.n, 2 * elements, in_double(a->dtype) ? box_gradient_f64 : box_gradient_f32,
                                  &task, status);
   free(task.partners.first);
-  SUMIX_CHECK(!task.task.failed, status, "out of memory");
+  if (task.task.failed) return sumix_out_of_memory(status);
   return failed;
 }
 

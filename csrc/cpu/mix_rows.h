@@ -10,7 +10,7 @@ static void SUFFIX(linear)(int64_t begin, int64_t end, void *context)
     const int64_t own = i * args->size + first, partner = args->perm[i] * args->size + first;
     const int64_t k = args->size - first < CHUNK ? args->size - first : CHUNK;
     const REAL lam = args->lam[i], rest = 1 - lam;
-    if (lam == 1 || rest == 1) {  // a weight of 0 takes nothing, not even a NaN
+    if (lam == 1 || lam == 0) {  // a weight of 0 takes nothing, not even a NaN
       const char *const from = (const char *)args->x + (lam == 1 ? own : partner) * bytes;
       memcpy((char *)args->out + own * bytes, from, (size_t)(k * bytes));
       continue;

@@ -23,8 +23,10 @@ static inline int sumix_parallel_for(int64_t n, int64_t grain, ParallelFunc rows
                                      struct sumix_status *status)
 {
   if (n == 0) return 0;
-  SUMIX_CHECK(libtorch.torch_parallel_for(0, n, grain, rows, task) == 0, status, "torch's parallel_for failed");
-  return 0;
+  if (libtorch.torch_parallel_for(0, n, grain, rows, task) == 0) return 0;
+  sumix_explain(status, "torch's parallel_for failed");
+  status->no_fault_of_the_arguments = 1;
+  return -1;
 }
 
 static inline int sumix_parallel_rows(int64_t n, int64_t elements_a_row, ParallelFunc rows, void *task,

@@ -34,6 +34,6 @@ int SUMIX_KERNEL(semantic_distance)(const struct sumix_semantic_distance_args *a
   struct sumix_task task = {a, false};
   SUMIX_TRY(sumix_parallel_rows(a->n, 4 * a->k, a->dtype == SUMIX_FLOAT64 ? distance_rows_f64 : distance_rows_f32,
                                 &task, status));
-  SUMIX_CHECK(!task.failed, status, "out of memory");
+  if (task.failed) return sumix_out_of_memory(status);
   return 0;
 }

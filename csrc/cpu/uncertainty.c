@@ -30,7 +30,7 @@ static int run(enum sumix_dtype dtype, int64_t n, int64_t k, ParallelFunc f32, P
 {
   struct sumix_task task = {args, false};
   SUMIX_TRY(sumix_parallel_rows(n, k, dtype == SUMIX_FLOAT64 ? f64 : f32, &task, status));
-  SUMIX_CHECK(!task.failed, status, "out of memory");
+  if (task.failed) return sumix_out_of_memory(status);
   return 0;
 }
 

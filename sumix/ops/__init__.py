@@ -1,6 +1,6 @@
 """The operators, one module a family: functions of tensors, documented, checked and differentiable.
 
-Each calls `torch.ops.sumix.<name>`, which can be used directly where its checks are not wanted.
+Each is a thin layer over `torch.ops.sumix.<name>`, whose arguments are plainer and may change between releases.
 """
 
 from sumix.ops.loss import SUMixParts, sumix_loss

@@ -1,11 +1,13 @@
 """Checks that every wrapper shares: a bad argument gets a ValueError or TypeError that names it."""
 
+import numbers
+import re
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
-INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32)  # fit in int64
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -18,8 +20,9 @@ def tensor(value: Any, name: str) -> Tensor:
     """Fail unless `value` is a dense tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a Tensor, got {type(value).__name__}")
-    if value.layout != torch.strided:
-        raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
+    if value.layout != torch.strided or value.is_nested or value.is_quantized:
+        kind = "a nested tensor" if value.is_nested else f"layout {value.layout}, dtype {value.dtype}"
+        raise TypeError(f"{name} must be a dense tensor, got {kind}")
     return value
 
 
@@ -71,7 +74,7 @@ def ratios(value: Any, name: str, like: Tensor, like_name: str, dtype: torch.dty
     return value.detach().to(dtype).contiguous()
 
 
-def class_weight(value: Any, name: str, like: Tensor, like_name: str, dtype: torch.dtype) -> Tensor:
+def weight(value: Any, name: str, like: Tensor, like_name: str, dtype: torch.dtype) -> Tensor:
     """Fail unless `value` is a floating point (K,) for `like`'s K columns; in `dtype`, contiguous, no gradient."""
     if floating(value, name).ndim != 1 or value.shape[0] != like.shape[1]:
         raise ValueError(f"{name} must be (K,) = ({like.shape[1]},) as {like_name} has K classes, got {shape(value)}")
@@ -107,30 +110,38 @@ def boxes(value: Any, name: str, like: Tensor, like_name: str) -> Tensor:
     return value.to(torch.int64).contiguous()
 
 
-def number(value: Any, name: str, low: float, high: float = float("inf")) -> float:
-    """Fail unless `value` is a finite number from `low` to `high`."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+# Beyond this, float32 results would not be finite.
+LARGEST = 1e30
+
+
+def number(value: Any, name: str, low: float, high: float = LARGEST) -> float:
+    """Fail unless `value` is a number from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, numbers.Real)):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    if not (low <= value <= high and value < float("inf")):
-        expected = f"at least {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
-        raise ValueError(f"{name} must be finite and {expected}, got {value}")
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be from {low:g} to {high:g}, got {value}")
     return float(value)
 
 
 def positive(value: Any, name: str) -> float:
-    """Fail unless `value` is a finite number above 0."""
+    """Fail unless `value` is a number above 0."""
     if number(value, name, 0) == 0:
         raise ValueError(f"{name} must be above 0, got {value}")
     return float(value)
 
 
+def integer(value: Any, name: str, low: int = -(2**63)) -> int:
+    """Fail unless `value` is an integer from `low` to what int64 holds."""
+    if isinstance(value, bool) or not isinstance(value, (int, numbers.Integral)):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+    if not low <= value < 2**63:
+        raise ValueError(f"{name} must be from {low} to {2**63 - 1}, got {value}")
+    return int(value)
+
+
 def count(value: Any, name: str) -> int:
     """Fail unless `value` is an int of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    return value
+    return integer(value, name, low=1)
 
 
 def choice(value: Any, name: str, options: tuple[str, ...]) -> int:
@@ -143,8 +154,8 @@ def choice(value: Any, name: str, options: tuple[str, ...]) -> int:
 
 
 def reraise(error: RuntimeError) -> NoReturn:
-    """Turn what a kernel found wrong with the values in a tensor into a ValueError; pass on everything else."""
-    message = str(error)
-    if message.startswith("sumix::"):
-        raise ValueError(message.split(": ", 1)[1].split("\n", 1)[0]) from None
+    """Turn what a kernel found wrong with its arguments into a ValueError; pass on everything else."""
+    found = re.match(r"sumix::\w+: (.*)", str(error))
+    if found:
+        raise ValueError(found[1]) from None
     raise error

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sumix import reference
-from sumix.ops import checks
+from sumix.ops import checks, dispatch
 
 _op = torch.ops.sumix.sumix_loss.default
 _backward = torch.ops.sumix.sumix_loss_backward.default
@@ -40,7 +40,7 @@ def sumix_loss(
     kappa: float = 0.3,
     distance_scale: float | None = None,
     reduction: str = "mean",
-    class_weight: Tensor | None = None,
+    weight: Tensor | None = None,
     label_smoothing: float = 0.0,
     ignore_index: int = -100,
 ) -> tuple[Tensor, SUMixParts]:
@@ -72,7 +72,7 @@ def sumix_loss(
     perm : Tensor, shape (N,), integer
         Which image was mixed into each: partner of sample i is raw image perm[i].
     lam : Tensor, shape (N,), floating point, in [0, 1]
-        Weight of the own image, its share of the area.
+        Weight of the own image, its share of the area. No gradient flows into it, nor into `weight`.
     gamma : float
         Weight of the regulariser, at least 0.
     ratio : {"semantic", "published", "area"}
@@ -87,7 +87,7 @@ def sumix_loss(
         Strength of "published", at least 0; None for the batch size, as in the authors' code.
     reduction : {"mean", "sum", "none"}
         "mean" divides the classification term by the sum of lam~ w[y_a] + (1 - lam~) w[y_b] (N without weights).
-    class_weight : Tensor, shape (K,), floating point, or None
+    weight : Tensor, shape (K,), floating point, or None
         w of torch.nn.CrossEntropyLoss, in the classification term only.
     label_smoothing : float
         In [0, 1], as in torch.nn.CrossEntropyLoss, in the classification term only.
@@ -114,7 +114,7 @@ def sumix_loss(
     """
     options = resolve_options(gamma, ratio, weighting, kappa, distance_scale, reduction, label_smoothing, ignore_index)
     rows = (logits, raw_logits, uncertainty, raw_uncertainty)
-    loss, parts = run(*rows, y_a, y_b, perm, lam, class_weight, options)
+    loss, parts = run(*rows, y_a, y_b, perm, lam, weight, options)
     return loss, SUMixParts(*parts.unbind(0))
 
 
@@ -142,8 +142,6 @@ def resolve_options(
     ignore_index: int,
 ) -> Options:
     """Check the options that are no tensors."""
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
-        raise TypeError(f"ignore_index must be an int, got {type(ignore_index).__name__}")
     return Options(
         ratio=checks.choice(ratio, "ratio", reference.RATIOS),
         weighting=checks.choice(weighting, "weighting", reference.WEIGHTINGS),
@@ -152,7 +150,7 @@ def resolve_options(
         kappa=checks.number(kappa, "kappa", 0),
         distance_scale=None if distance_scale is None else checks.number(distance_scale, "distance_scale", 0),
         label_smoothing=checks.number(label_smoothing, "label_smoothing", 0, 1),
-        ignore_index=ignore_index,
+        ignore_index=checks.integer(ignore_index, "ignore_index"),
     )
 
 
@@ -168,40 +166,57 @@ def run(
     y_b: Tensor,
     perm: Tensor,
     lam: Tensor,
-    class_weight: Tensor | None,
+    weight: Tensor | None,
     options: Options,
 ) -> tuple[Tensor, Tensor]:
     """The loss and its parts (3, N).
 
-    In eager mode on CPU the op sees the arguments first: it checks everything itself and takes a few microseconds,
-    where checks in Python take tens. Only what it refuses is checked, converted where that is allowed, or explained.
+    What is right already goes to the op at once, in plain eager mode: the op checks everything itself and takes a few
+    microseconds, where checks in Python take tens. The rest is checked, converted where that is allowed, or explained.
     """
-    tensors = (logits, raw_logits, uncertainty, raw_uncertainty, y_a, y_b, perm, lam, class_weight)
-    if not torch.compiler.is_compiling():
-        ready = [_ABSENT if t is None else t for t in tensors]
-        if all(type(t) is Tensor and t.is_cpu for t in ready) and logits is not None and logits.ndim == 2:
-            try:
-                return _call(ready, options)
-            except RuntimeError:
-                pass
+    rows = (logits, raw_logits, uncertainty, raw_uncertainty)
+    tensors = (*rows, y_a, y_b, perm, lam, weight)
+    dispatch.refuse_forward_mode("sumix_loss", *rows)
+    if _is_ready(*tensors):
+        try:
+            return _call([_ABSENT if t is None else t for t in tensors], options, plain=True)
+        except RuntimeError:
+            pass  # what it was comes out below
     try:
-        return _call(_prepare(*tensors), options)
+        return _call(_prepare(*tensors), options, plain=False)
     except RuntimeError as error:
         checks.reraise(error)
 
 
-def _call(tensors: Sequence[Tensor], options: Options) -> tuple[Tensor, Tensor]:
+def _is_ready(
+    z: Tensor, r: Tensor, v: Tensor | None, u: Tensor | None, y_a: Tensor, y_b: Tensor, perm: Tensor, lam: Tensor,
+    weight: Tensor | None,
+) -> bool:  # fmt: skip
+    """Whether the op would take the tensors as they are, but for sizes and values."""
+    if not dispatch.is_plain(z, r, y_a, y_b, perm, lam) or z.ndim != 2 or z.dtype is not r.dtype:
+        return False
+    real = torch.float64 if z.dtype is torch.float64 else torch.float32
+    if not (y_a.dtype is y_b.dtype is perm.dtype is torch.int64 and lam.dtype is real):
+        return False
+    if weight is not None and not (dispatch.is_plain(weight) and weight.dtype is real and weight.numel() > 0):
+        return False
+    if v is None or u is None:
+        return v is u
+    return dispatch.is_plain(v, u) and v.dtype is u.dtype is z.dtype and v.ndim == 2
+
+
+def _call(tensors: Sequence[Tensor], options: Options, plain: bool) -> tuple[Tensor, Tensor]:
     z, r, v, u = tensors[:4]
     ratio, weighting, reduction, gamma, kappa, distance_scale, label_smoothing, ignore_index = options
     scale = reference.scale_of(reference.RATIOS[ratio], z, kappa, distance_scale)
     needs_grad = torch.is_grad_enabled() and (z.requires_grad or r.requires_grad or v.requires_grad or u.requires_grad)
     arguments = (*tensors, ratio, weighting, reduction, gamma, scale, label_smoothing, ignore_index, needs_grad)
-    if torch.compiler.is_compiling():
-        loss, parts, *_ = _op(*arguments)
-        return loss, parts
-    if needs_grad:
+    if plain and needs_grad:
         return _EagerLoss.apply(z, r, v, u, arguments)
-    with torch._C._AutoDispatchBelowAutograd():
+    if plain:
+        with torch._C._AutoDispatchBelowAutograd():
+            loss, parts, *_ = _op(*arguments)
+    else:
         loss, parts, *_ = _op(*arguments)
     return loss, parts
 
@@ -215,7 +230,7 @@ def _prepare(
     y_b: Tensor,
     perm: Tensor,
     lam: Tensor,
-    class_weight: Tensor | None,
+    weight: Tensor | None,
 ) -> tuple[Tensor, ...]:
     """Check the tensors, and convert them to what the op takes."""
     checks.rows(logits, "logits")
@@ -237,15 +252,16 @@ def _prepare(
         checks.indices(y_b, "y_b", logits, "logits"),
         checks.indices(perm, "perm", logits, "logits"),
         checks.ratios(lam, "lam", logits, "logits", real),
-        absent if class_weight is None else checks.class_weight(class_weight, "class_weight", logits, "logits", real),
+        absent if weight is None else checks.weight(weight, "weight", logits, "logits", real),
     )
 
 
 @torch.library.register_fake("sumix::sumix_loss")
 def _(
-    logits, raw_logits, uncertainty, raw_uncertainty, y_a, y_b, perm, lam, class_weight,
+    logits, raw_logits, uncertainty, raw_uncertainty, y_a, y_b, perm, lam, weight,
     ratio, weighting, reduction, gamma, scale, label_smoothing, ignore_index, needs_grad,
 ):  # fmt: skip
+    dispatch.one_device(logits, raw_logits, uncertainty, raw_uncertainty, y_a, y_b, perm, lam, weight)
     whole = reference.REDUCTIONS[reduction] == "none"
 
     def gradient(wanted: bool) -> Tensor:
@@ -260,6 +276,7 @@ def _(
     grad_loss, logits, raw_logits, uncertainty, raw_uncertainty, grad_logits, grad_uncertainty, grad_raw, grad_partner,
     perm
 ):  # fmt: skip
+    dispatch.one_device(grad_loss, logits, grad_logits, grad_uncertainty, grad_raw, grad_partner, perm)
     return tuple(logits.new_empty(grad.shape) for grad in (grad_logits, grad_uncertainty, grad_raw))
 
 
@@ -277,26 +294,25 @@ def _keep(ctx, arguments: tuple, gradients: tuple[Tensor, ...]) -> None:
     ctx.save_for_backward(*arguments[:9])
     ctx.options = arguments[9:]
     ctx.half = arguments[0].dtype != gradients[0].dtype
-    # Not saved as tensors: backward hands them over, and whoever gets them may write to them.
+    # Not saved as tensors: backward lets go of them, or hands them over to somebody who may write to them.
     ctx.gradients = gradients
 
 
 def _is_one(gradient: Tensor) -> bool:
-    """The incoming gradient is exactly 1, and asking costs nothing: eager, on CPU."""
-    return type(gradient) is Tensor and gradient.is_cpu and gradient.ndim == 0 and gradient.item() == 1
+    """The incoming gradient is exactly 1, and asking costs nothing."""
+    return dispatch.is_plain(gradient) and gradient.ndim == 0 and gradient.item() == 1
 
 
 def _row_gradients(ctx, grad_loss: Tensor | None) -> tuple[Tensor | None, ...]:
     """By the mixed and the raw logits and both uncertainties."""
     if grad_loss is None:
         return (None,) * 4
-    gradients = ctx.gradients
+    gradients, ctx.gradients = ctx.gradients, None
     if gradients is not None and not ctx.half and not torch.is_grad_enabled() and _is_one(grad_loss):
-        ctx.gradients = None
         grad_z, grad_v, grad_u, _ = gradients
     else:
         tensors = ctx.saved_tensors
-        if gradients is None:  # handed over in an earlier backward of a graph that was retained
+        if gradients is None:  # used in an earlier backward of a graph that was retained
             gradients = _op(*tensors, *ctx.options)[2:]
         grad_z, grad_v, grad_u = _backward(grad_loss.contiguous(), *tensors[:4], *gradients, tensors[6])
     return (grad_z, grad_u, None, None) if grad_v.ndim == 1 else (grad_z, None, grad_v, grad_u)
@@ -326,8 +342,4 @@ class _EagerLoss(torch.autograd.Function):
         return (*_row_gradients(ctx, grad_loss), None)
 
 
-def _once(ctx, *grads) -> None:
-    raise RuntimeError("sumix::sumix_loss can be differentiated only once")
-
-
-torch.library.register_autograd("sumix::sumix_loss_backward", _once)  # without it a second derivative is silently 0
+torch.library.register_autograd("sumix::sumix_loss_backward", dispatch.once("sumix_loss"))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sumix import reference
-from sumix.ops import checks
+from sumix.ops import checks, dispatch
 
 _mix_box = torch.ops.sumix.mix_box.default
 _mix_box_backward = torch.ops.sumix.mix_box_backward.default
@@ -49,7 +49,7 @@ def mix_box(x: Tensor, box: Tensor, perm: Tensor) -> Tensor:
     ----------
     Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", ICCV 2019.
     """
-    out = _as_given(_mix_box, x, box, perm)
+    out = _as_given(_mix_box, x, box, perm, torch.int64)
     if out is not None:
         return out
     box = checks.boxes(box, "box", checks.batch(x, "x"), "x")
@@ -96,7 +96,7 @@ def mix_linear(x: Tensor, lam: Tensor, perm: Tensor) -> Tensor:
     ----------
     Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
     """
-    out = _as_given(_mix_linear, x, lam, perm)
+    out = _as_given(_mix_linear, x, lam, perm, torch.float32)
     if out is not None:
         return out
     if checks.batch(x, "x").dtype not in LINEAR_DTYPES:
@@ -118,22 +118,24 @@ def dense(x: Tensor) -> Tensor:
 
 def run(op: Callable[..., Tensor], x: Tensor, *how: Tensor) -> Tensor:
     """The op, past autograd's Python layer (5 us, half of what a small op takes) where no gradient is wanted."""
-    if torch.compiler.is_compiling() or (x.requires_grad and torch.is_grad_enabled()):
+    dispatch.refuse_forward_mode(op._opname, x)
+    if (x.requires_grad and torch.is_grad_enabled()) or not dispatch.is_plain(x, *how):
         return op(x, *how)
     with torch._C._AutoDispatchBelowAutograd():
         return op(x, *how)
 
 
-def _as_given(op: Callable[..., Tensor], *arguments: Any) -> Tensor | None:
-    """What the op makes of the arguments as they are, in eager mode on CPU; None where they must be checked in Python.
+def _as_given(op: Callable[..., Tensor], x: Tensor, how: Tensor, perm: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """What the op makes of the arguments as they are; None where they must be checked or converted in Python.
 
-    The op checks everything itself, in less time than the checks here take. What it refuses may still need only to be
-    converted, and else is explained better by them.
+    The op checks everything itself, in less time than the checks here take.
     """
-    if torch.compiler.is_compiling() or not all(type(a) is Tensor and a.is_cpu for a in arguments):
+    if not dispatch.is_plain(x, how, perm) or perm.dtype is not torch.int64 or how.dtype is not dtype:
+        return None
+    if not x.is_contiguous() or how.ndim == 2 == how.shape[1]:  # channels_last or to be copied; boxes of signals
         return None
     try:
-        return run(op, *arguments)
+        return run(op, x, how, perm)
     except RuntimeError:
         return None
 
@@ -149,16 +151,21 @@ def fallback(name: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """What serves as this operator on devices without kernels: its twin, in the memory format that a kernel keeps."""
     twin = getattr(reference, name)
 
-    def run(x: Tensor, how: Tensor, perm: Tensor) -> Tensor:
+    def in_format_of_x(x: Tensor, how: Tensor, perm: Tensor) -> Tensor:
         result = twin(x, how, perm)
         return result if result.stride() == x.stride() else torch.empty_like(x).copy_(result)
 
-    return run
+    return in_format_of_x
+
+
+def _fake(x: Tensor, how: Tensor, perm: Tensor) -> Tensor:
+    dispatch.one_device(x, how, perm)
+    return torch.empty_like(x)
 
 
 for _name in ("mix_box", "mix_box_backward", "mix_linear", "mix_linear_backward"):
     torch.library.impl(f"sumix::{_name}", "default", fallback(_name))
-    torch.library.register_fake(f"sumix::{_name}", lambda x, how, perm: torch.empty_like(x))
+    torch.library.register_fake(f"sumix::{_name}", _fake)
 
 torch.library.impl("sumix::cut_box", "default", reference.cut_box)
 
@@ -193,15 +200,7 @@ def _linear_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
     return _mix_linear_backward(dense(grad), lam, perm), None, None
 
 
-def _once(name: str) -> Callable[..., None]:
-    def refuse(ctx: Any, *grads: Tensor) -> None:
-        raise RuntimeError(f"sumix::{name} can be differentiated only once")
-
-    return refuse
-
-
 torch.library.register_autograd("sumix::mix_box", _box_gradient, setup_context=_setup_context)
 torch.library.register_autograd("sumix::mix_linear", _linear_gradient, setup_context=_setup_context)
-# Without these a second derivative is silently 0.
-torch.library.register_autograd("sumix::mix_box_backward", _once("mix_box"))
-torch.library.register_autograd("sumix::mix_linear_backward", _once("mix_linear"))
+torch.library.register_autograd("sumix::mix_box_backward", dispatch.once("mix_box"))
+torch.library.register_autograd("sumix::mix_linear_backward", dispatch.once("mix_linear"))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from sumix import reference
-from sumix.ops import checks
+from sumix.ops import checks, dispatch
 
 _op = torch.ops.sumix.semantic_distance.default
 
@@ -58,7 +58,17 @@ def semantic_distance(
 
 @torch.library.register_fake("sumix::semantic_distance")
 def _(logits: Tensor, raw_logits: Tensor, masked: Tensor, scale: float, published: bool) -> Tensor:
+    dispatch.one_device(logits, raw_logits, masked)
     return logits.new_empty(logits.shape)
 
 
 torch.library.impl("sumix::semantic_distance", "default", reference.semantic_distance)  # devices without kernels
+
+
+def _none(ctx, grad: Tensor) -> None:
+    raise RuntimeError(
+        "sumix::semantic_distance has no gradient: detach its inputs, as sumix.ops.semantic_distance does"
+    )
+
+
+torch.library.register_autograd("sumix::semantic_distance", _none)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from sumix import reference
-from sumix.ops import checks
+from sumix.ops import checks, dispatch
 
 _op = torch.ops.sumix.uncertainty.default
 _backward = torch.ops.sumix.uncertainty_backward.default
@@ -36,6 +36,7 @@ def uncertainty(logits: Tensor) -> Tensor:
     ----------
     Qin et al., "SUMix: Mixup with Semantic and Uncertain Information", ECCV 2024, section 3.
     """
+    dispatch.refuse_forward_mode("uncertainty", logits)
     return _op(checks.rows(logits, "logits").contiguous())
 
 
@@ -46,6 +47,7 @@ def _(logits: Tensor) -> Tensor:
 
 @torch.library.register_fake("sumix::uncertainty_backward")
 def _(u: Tensor, grad_u: Tensor) -> Tensor:
+    dispatch.one_device(u, grad_u)
     return u.new_empty(u.shape)
 
 
@@ -67,8 +69,4 @@ for device in ("cpu", "cuda"):
     torch.library.register_autocast("sumix::uncertainty", device, torch.float32)
 
 
-def _once(ctx, *grads) -> None:
-    raise RuntimeError("sumix::uncertainty can be differentiated only once")
-
-
-torch.library.register_autograd("sumix::uncertainty_backward", _once)  # without it a second derivative is silently 0
+torch.library.register_autograd("sumix::uncertainty_backward", dispatch.once("uncertainty"))

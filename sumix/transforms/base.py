@@ -40,12 +40,17 @@ class Mixer(nn.Module):
         if checks.batch(images, "images").ndim < self.MIN_DIM:
             raise ValueError(f"images must have at least {self.MIN_DIM} dimensions, got {checks.shape(images)}")
         labels = checks.indices(labels, "labels", images, "images")
+        (
+            checks.positive(self.alpha, "alpha"),
+            checks.number(self.p, "p", 0, 1),
+        )  # attributes, which may have been changed
         generator = self.generator if generator is None else _generator(generator)
         if generator is not None and generator.device.type != images.device.type:
             raise ValueError(f"generator must be on the device of images, {images.device}, got {generator.device}")
-        perm = torch.randperm(len(labels), device=images.device, generator=generator)
+        source = {} if generator is None else {"generator": generator}  # to name None would fix N in a compiled graph
+        perm = torch.randperm(labels.shape[0], device=images.device, **source)
         mixed, lam, box = self.mix(images, perm, generator)
-        target = MixTarget(labels, labels.index_select(0, perm), lam, perm, box)
+        target = MixTarget(labels, labels.gather(0, perm), lam, perm, box)
         return mixed, target if self.num_classes is None else target.soft(self.num_classes)
 
     def mix(

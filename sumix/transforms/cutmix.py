@@ -63,4 +63,4 @@ class CutMix(Mixer):
         if not self.per_sample:
             box, lam = box.repeat(len(perm), 1), lam.repeat(len(perm))
         mixed = run(_mix_box, dense(images), box, perm)
-        return (mixed.squeeze(-2), lam, box[:, ::2]) if signals else (mixed, lam, box)
+        return (mixed.squeeze(-2), lam, box[:, ::2].contiguous()) if signals else (mixed, lam, box)
