@@ -136,18 +136,41 @@ def test_the_published_loss_overflows_where_ours_does_not():
     assert torch.isfinite(loss)
 
 
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_confident_logits_cancel_nothing(ratio, weighting):
+    for spread in (50.0, 1e4):
+        z, r, v, u, _, y_b, perm, lam = batch(16, 10, spread=spread)
+        for y_a in (z.argmax(1), z.argmin(1)):
+            for ratios in (lam, torch.ones(16)):
+                arguments = [z, r, v, u, y_a, y_b, perm, ratios]
+                compare(arguments, TOLERANCE[torch.float32], ratio=ratio, weighting=weighting, gamma=0.0)
+
+
+def test_a_batch_without_any_label_moves_no_weight():
+    """As torch's cross entropy: the mean of nothing is NaN, its gradient 0."""
+    ignored = torch.full((4,), -100)
+    for ratio, weighting, plain in itertools.product(RATIOS, WEIGHTINGS, (False, True)):
+        arguments = batch(4, 3, torch.float64, plain=plain)
+        arguments[4:6] = ignored, ignored
+        loss, _ = ops.sumix_loss(*arguments, ratio=ratio, weighting=weighting)
+        assert torch.isnan(loss)
+        assert all((grad == 0).all() for grad in torch.autograd.grad(loss, leaves(arguments)))
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
 @pytest.mark.parametrize("ratio", RATIOS)
 @pytest.mark.parametrize("place", range(4))
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_nan_and_inf_propagate_as_in_torch(ratio, place, value):
+def test_nan_and_inf_propagate_as_in_torch(ratio, weighting, place, value):
     arguments = batch(5, 4, torch.float64, perm=torch.tensor([1, 2, 3, 4, 0]), grad=False)
     arguments[place][2, 1] = value
     arguments = [
         t.requires_grad_() if t is not None and t.is_floating_point() and t.ndim == 2 else t for t in arguments
     ]
     exact = widened(arguments)
-    loss, parts = ops.sumix_loss(*arguments, ratio=ratio)
-    want, *want_parts = reference.sumix_loss(*exact, ratio=ratio)
+    loss, parts = ops.sumix_loss(*arguments, ratio=ratio, weighting=weighting)
+    want, *want_parts = reference.sumix_loss(*exact, ratio=ratio, weighting=weighting)
     assert torch.equal(torch.isnan(loss), torch.isnan(want))
     for got, wanted in zip(parts, want_parts, strict=True):
         assert torch.equal(torch.isnan(got), torch.isnan(wanted))
@@ -275,8 +298,8 @@ def test_no_gradients_are_computed_where_none_is_wanted():
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("perm", ["permutation", "repeats"])
-def test_the_number_of_threads_does_not_change_a_bit(reduction, perm):
-    n, k = 301, 300
+@pytest.mark.parametrize(("n", "k"), [(301, 300), (40000, 3)])
+def test_the_number_of_threads_does_not_change_a_bit(n, k, reduction, perm):
     arguments = batch(n, k, perm=torch.randperm(n) if perm == "permutation" else torch.randint(n, (n,)))
     before, results = torch.get_num_threads(), []
     try:

@@ -135,6 +135,8 @@ def test_a_weight_of_zero_takes_nothing():
     out.backward(torch.tensor([[1.0, 2.0], [float("inf"), float("nan")]]))
     expected = torch.tensor([[float("inf"), float("nan")], [0.0, 0.0]])
     torch.testing.assert_close(x.grad, expected, equal_nan=True)
+    tiny = ops.mix_linear(torch.tensor([[1e20], [0.0]]), torch.tensor([1e-9, 1.0]), swap)  # 1 - lam rounds to 1
+    torch.testing.assert_close(tiny, torch.tensor([[1e11], [0.0]]))
     mixed = ops.mix_linear(x, torch.tensor([0.5, 0.5]), swap)  # otherwise NaN and infinity pass on
     torch.testing.assert_close(mixed, x.detach().flip(0) + x.detach(), equal_nan=True)
 

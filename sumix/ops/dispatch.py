@@ -8,6 +8,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 
+def in_functorch() -> bool:
+    """Whether a torch.func transform is at work, inside of which no tensor says whether it requires a gradient."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
 def is_plain(*tensors: Any) -> bool:
     """Whether these are ordinary CPU tensors in eager mode, outside of torch.compile and torch.func.
 
@@ -15,7 +20,7 @@ def is_plain(*tensors: Any) -> bool:
     """
     return (
         not torch.compiler.is_compiling()
-        and torch._C._functorch.peek_interpreter_stack() is None
+        and not in_functorch()
         and all(type(tensor) is Tensor and tensor.is_cpu for tensor in tensors)
     )
 

@@ -209,7 +209,8 @@ def _call(tensors: Sequence[Tensor], options: Options, plain: bool) -> tuple[Ten
     z, r, v, u = tensors[:4]
     ratio, weighting, reduction, gamma, kappa, distance_scale, label_smoothing, ignore_index = options
     scale = reference.scale_of(reference.RATIOS[ratio], z, kappa, distance_scale)
-    needs_grad = torch.is_grad_enabled() and (z.requires_grad or r.requires_grad or v.requires_grad or u.requires_grad)
+    needs_grad = z.requires_grad or r.requires_grad or v.requires_grad or u.requires_grad
+    needs_grad = torch.is_grad_enabled() and (needs_grad or (not plain and dispatch.in_functorch()))
     arguments = (*tensors, ratio, weighting, reduction, gamma, scale, label_smoothing, ignore_index, needs_grad)
     if plain and needs_grad:
         return _EagerLoss.apply(z, r, v, u, arguments)
@@ -300,7 +301,12 @@ def _keep(ctx, arguments: tuple, gradients: tuple[Tensor, ...]) -> None:
 
 def _is_one(gradient: Tensor) -> bool:
     """The incoming gradient is exactly 1, and asking costs nothing."""
-    return dispatch.is_plain(gradient) and gradient.ndim == 0 and gradient.item() == 1
+    if not dispatch.is_plain(gradient) or gradient.ndim != 0:
+        return False
+    try:
+        return gradient.item() == 1
+    except RuntimeError:  # one of several gradients at once (is_grads_batched)
+        return False
 
 
 def _row_gradients(ctx, grad_loss: Tensor | None) -> tuple[Tensor | None, ...]:
