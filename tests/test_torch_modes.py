@@ -63,8 +63,8 @@ def test_gradients_do_not_outlive_backward():
         assert loss.grad_fn.gradients is None
 
 
-@pytest.mark.parametrize("ratio", reference.RATIOS)
-def test_one_compiled_graph_serves_every_batch_size(ratio):
+def compiled(function):
+    """The function, compiled for any batch size, and the list of graphs that this takes."""
     torch._dynamo.reset()
     graphs = []
 
@@ -72,10 +72,15 @@ def test_one_compiled_graph_serves_every_batch_size(ratio):
         graphs.append(graph)
         return graph
 
-    @torch.compile(backend=count, fullgraph=True, dynamic=True)
-    def step(z, r, y, perm, lam):
+    return torch.compile(function, backend=count, fullgraph=True, dynamic=True), graphs
+
+
+@pytest.mark.parametrize("ratio", reference.RATIOS)
+def test_one_compiled_graph_serves_every_batch_size(ratio):
+    def loss(z, r, y, perm, lam):
         return ops.sumix_loss(z, r, None, None, y, y[perm], perm, lam, ratio=ratio)[0]
 
+    step, graphs = compiled(loss)
     for n in (4, 7, 9, 12):
         z, r, y, perm, lam = (
             torch.randn(n, K),
@@ -84,21 +89,13 @@ def test_one_compiled_graph_serves_every_batch_size(ratio):
             torch.randperm(n),
             torch.rand(n),
         )
-        want = ops.sumix_loss(z, r, None, None, y, y[perm], perm, lam, ratio=ratio)[0]
-        torch.testing.assert_close(step(z, r, y, perm, lam), want)
+        torch.testing.assert_close(step(z, r, y, perm, lam), loss(z, r, y, perm, lam))
     assert len(graphs) == 1
 
 
 @pytest.mark.parametrize("mixer", [CutMix, MixUp])
 def test_one_compiled_transform_serves_every_batch_size(mixer):
-    torch._dynamo.reset()
-    graphs = []
-
-    def count(graph, _):
-        graphs.append(graph)
-        return graph
-
-    mix = torch.compile(mixer(), backend=count, fullgraph=True, dynamic=True)
+    mix, graphs = compiled(mixer())
     for n in (4, 7, 9, 12):
         mixed, target = mix(torch.randn(n, 3, 8, 8), torch.randint(K, (n,)))
         assert mixed.shape == (n, 3, 8, 8) and target.lam.shape == (n,)

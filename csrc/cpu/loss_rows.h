@@ -42,9 +42,8 @@ static struct SUFFIX(pair)
   return (struct SUFFIX(pair)){sum_a, sum_b};
 }
 
-/* m = m / sum m, and a, b to e = exp(sign (p - m)) for p = a / sum a, p' = b / sum b: see semantic_distance_rows.h.
- * Returns
- * ||e||_2. */
+/* m to m / sum m; a and b to e = exp(sign (p - m)) for p = a / sum a and p' = b / sum b, as semantic_distance_rows.h
+ * explains. Returns ||e||_2 of both. */
 static struct SUFFIX(pair) SUFFIX(distance_pair)(REAL *restrict a, REAL *restrict b, REAL *restrict m,
                                                  struct SUFFIX(pair) sums, REAL sum_m, REAL sign, int64_t k)
 {
@@ -201,7 +200,8 @@ static void SUFFIX(add_to_row)(const struct loss_task *task, int64_t row, const 
   atomic_flag_clear_explicit(&state->busy, memory_order_release);
 }
 
-/* What one sample's classification term is made of. */
+/* What one sample's classification term is made of. Where the ratio is still to come (cross_entropies), only the sum of own
+ * and other means something. */
 struct SUFFIX(classification) {
   double own, other;  // weights of CE(z, y_a) and CE(z, y_b)
   double smooth;      // weight of each class's share of label smoothing
