@@ -200,8 +200,8 @@ static void SUFFIX(add_to_row)(const struct loss_task *task, int64_t row, const 
   atomic_flag_clear_explicit(&state->busy, memory_order_release);
 }
 
-/* What one sample's classification term is made of. Where the ratio is still to come (cross_entropies), only the sum of own
- * and other means something. */
+/* What one sample's classification term is made of. Where the ratio is still to come (cross_entropies), only the sum of
+ * own and other means something. */
 struct SUFFIX(classification) {
   double own, other;  // weights of CE(z, y_a) and CE(z, y_b)
   double smooth;      // weight of each class's share of label smoothing
