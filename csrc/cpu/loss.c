@@ -18,10 +18,11 @@
  *   dL/dz  = m - lam~ e_{y_a} - (1 - lam~) e_{y_b}
  *   dL/dt  = softmax(t) - e_{y_a}, dt/du = -t:  own share of du[i], partner's share of du[perm[i]], and both of dv[i]
  *
- * A row's arithmetic lies in scratch that stays in the first cache. Of the inputs, rows of z and v are read once, rows of
- * r and u twice (as own and as partner's), and each gradient row is written once. Two samples write to each row of du, its own and the one it is pasted into: a lock a row
- * keeps them apart, the first writes and the second adds, and since addition commutes the bits do not depend on who
- * came first. Repeated partners would be more than two addends: then one thread does it all.
+ * A row's arithmetic lies in scratch that stays in the first cache. Of the inputs, rows of z and v are read once, rows
+ * of r and u twice (as own and as partner's), and each gradient row is written once. Two samples write to each row of
+ * du, its own and the one it is pasted into: a lock a row keeps them apart, the first writes and the second adds, and
+ * since addition commutes the bits do not depend on who came first. Repeated partners would be more than two addends:
+ * then one thread does it all.
  */
 #include <math.h>
 #include <sched.h>
