@@ -61,6 +61,7 @@ class CutMix(Mixer):
             images = images.unsqueeze(-2)
         box, lam = _cut_box(share, centre, images.shape[-2], images.shape[-1], signals)
         if not self.per_sample:
-            box, lam = box.repeat(len(perm), 1), lam.repeat(len(perm))
+            n = perm.shape[0]
+            box, lam = box.expand(n, 4).contiguous(), lam.expand(n).contiguous()
         mixed = run(_mix_box, dense(images), box, perm)
         return (mixed.squeeze(-2), lam, box[:, ::2].contiguous()) if signals else (mixed, lam, box)

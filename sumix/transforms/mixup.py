@@ -53,5 +53,5 @@ class MixUp(Mixer):
         share = self.draw(images, generator)
         lam = (share if self.p == 1 else 1 - share).to(torch.float32)  # Beta(alpha, alpha) is symmetric
         if not self.per_sample:
-            lam = lam.repeat(len(perm))
+            lam = lam.expand(perm.shape[0]).contiguous()
         return run(_mix_linear, dense(images), lam, perm), lam, None
