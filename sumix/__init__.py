@@ -1,5 +1,8 @@
 """Label-aware mixup for PyTorch."""
 
+__version__ = "0.1.0"
+
+import importlib
 import re
 
 try:
@@ -10,11 +13,16 @@ except ImportError as error:
 if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < (2, 10):
     raise ImportError(f"sumix needs torch 2.10 or newer, found torch {torch.__version__}")
 
-from sumix import (
-    _C,  # noqa: F401  (importing it registers torch.ops.sumix)
-    ops,
-    reference,
-)
+try:
+    importlib.import_module("sumix._C")  # which registers torch.ops.sumix
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"sumix's kernels are not beside its Python files in {__path__[0]}. If that is a checkout that was not built, "
+        "start Python in another folder to use an installed sumix, or build in place: "
+        "python setup.py build_ext --inplace"
+    ) from error
+
+from sumix import ops, reference
 from sumix.head import SUMixHead, SUMixOutput
 from sumix.loss import SUMixLoss
 from sumix.metrics import mix_accuracy

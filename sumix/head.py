@@ -34,6 +34,7 @@ class SUMixHead(nn.Module):
         K.
     normalized : bool
         False is the plain form, which the paper uses for ImageNet: no second layer, the logits are the uncertainty.
+        Mind the note on it at `SUMixLoss`.
     bias : bool
         Whether the linear layers have one.
 
@@ -61,6 +62,7 @@ class SUMixHead(nn.Module):
         self.uncertainty = nn.Linear(in_features, num_classes, bias=bias) if normalized else None
 
     def forward(self, features: Tensor) -> SUMixOutput | Tensor:
+        """Logits of (N, D) or (N, D, h, w) features, in training mode with their uncertainty."""
         checks.floating(features, "features")
         fits = features.ndim in (2, 4) and features.shape[1] == self.in_features
         if not fits or (features.ndim == 4 and 0 in features.shape[2:]):
@@ -74,4 +76,5 @@ class SUMixHead(nn.Module):
         return SUMixOutput(logits, uncertainty, features.detach() if features.ndim == 4 else None)
 
     def extra_repr(self) -> str:
+        """The options, for repr()."""
         return f"in_features={self.in_features}, num_classes={self.num_classes}, normalized={self.normalized}"

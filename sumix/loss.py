@@ -34,12 +34,13 @@ class SUMixLoss(nn.Module):
     distance_scale : float or None
         Strength of "published", at least 0; None for the batch size, as in the authors' code.
     reduction : {"mean", "sum", "none"}
+        "none" gives one loss a sample, shape (N,).
     weight : Tensor, shape (K,), floating point, or None
         Class weights, in the classification term only, as in torch.nn.CrossEntropyLoss.
     label_smoothing : float
         In [0, 1], in the classification term only.
     ignore_index : int
-        Labels of this value do not count.
+        Labels of this value, -100 unless given, do not count.
     return_parts : bool
         Return `(loss, SUMixParts(lam, classification, regularizer))`, each part of shape (N,) and without gradient.
 
@@ -48,11 +49,23 @@ class SUMixLoss(nn.Module):
     TypeError, ValueError
         Naming the argument that does not fit, when constructed or called.
 
+    Notes
+    -----
+    In the plain form (logits in place of uncertainties, `SUMixHead(normalized=False)`) the regulariser asks for a small
+    logit at the label, against the cross entropy. With `ratio="semantic"` or "area" and gamma 0.5 a training can
+    collapse to 0 % accuracy; `python -m benchmarks.plain_form` shows it. There take gamma 0.1, or kappa 1, or the
+    authors' setting, or a `SUMixHead` with its uncertainty branch, which has no such trouble.
+
+    Both passes belong in training mode and carry gradient: in eval mode the head returns logits alone, which are the
+    plain form.
+
     Examples
     --------
     >>> mix, criterion = CutMix(alpha=0.2), SUMixLoss()
     >>> mixed, target = mix(images, labels)
     >>> loss = criterion(model(mixed), model(images), target)
+    >>> loss, parts = SUMixLoss(return_parts=True)(model(mixed), model(images), target)
+    >>> parts.lam.mean(), parts.classification.mean(), parts.regularizer.mean()
 
     References
     ----------
@@ -99,6 +112,7 @@ class SUMixLoss(nn.Module):
     def forward(
         self, mixed: SUMixOutput | Tensor, raw: SUMixOutput | Tensor, target: MixTarget
     ) -> Tensor | tuple[Tensor, SUMixParts]:
+        """The loss of the outputs for the mixed and the raw images of one batch, mixed as `target` says."""
         z, v = _unpack(mixed, "mixed")
         r, u = _unpack(raw, "raw")
         if (v is None) != (u is None):
@@ -114,6 +128,7 @@ class SUMixLoss(nn.Module):
         return (loss, SUMixParts(*parts.unbind(0))) if self.return_parts else loss
 
     def extra_repr(self) -> str:
+        """The options, for repr()."""
         strength = {"semantic": f", kappa={self.kappa}", "published": f", distance_scale={self.distance_scale}"}
         return (
             f"gamma={self.gamma}, ratio={self.ratio!r}{strength.get(self.ratio, '')}, weighting={self.weighting!r}, "

@@ -3,16 +3,17 @@
 import torch
 from torch import Tensor
 
+from sumix.head import SUMixOutput
 from sumix.ops import checks, dispatch
 from sumix.target import MixTarget
 
 
-def mix_accuracy(logits: Tensor, target: MixTarget) -> Tensor:
+def mix_accuracy(output: Tensor | SUMixOutput, target: MixTarget) -> Tensor:
     """Share of the labels' weight that the predictions hit: the mean of lam [pred = y_a] + (1 - lam) [pred = y_b].
 
     Parameters
     ----------
-    logits : Tensor, shape (N, K), floating point
+    output : Tensor of logits (N, K), floating point, or SUMixOutput
         Output of the network for the mixed images.
     target : MixTarget
         Their labels.
@@ -20,21 +21,22 @@ def mix_accuracy(logits: Tensor, target: MixTarget) -> Tensor:
     Returns
     -------
     Tensor, scalar, float32
-        0 to 1, on the device of `logits`, which is not waited for. NaN for an empty batch.
+        0 to 1, on the device of the logits, which is not waited for. NaN for an empty batch.
 
     Raises
     ------
     TypeError
-        If `logits` is not a floating point tensor or `target` not a MixTarget.
+        If `output` is neither or `target` not a MixTarget.
     ValueError
         If their shapes or devices do not fit together; in eager mode on CPU also if a lam is not from 0 to 1.
     """
-    checks.rows(logits, "logits")
+    logits = output.logits if isinstance(output, SUMixOutput) else output
+    checks.rows(logits, "output")
     if not isinstance(target, MixTarget):
         raise TypeError(f"target must be a MixTarget, got {type(target).__name__}")
-    y_a = checks.indices(target.y_a, "target.y_a", logits, "logits")
-    y_b = checks.indices(target.y_b, "target.y_b", logits, "logits")
-    lam = checks.ratios(target.lam, "target.lam", logits, "logits", torch.float32)
+    y_a = checks.indices(target.y_a, "target.y_a", logits, "output")
+    y_b = checks.indices(target.y_b, "target.y_b", logits, "output")
+    lam = checks.ratios(target.lam, "target.lam", logits, "output", torch.float32)
     if dispatch.is_plain(lam) and not ((lam >= 0) & (lam <= 1)).all():
         raise ValueError("target.lam must be from 0 to 1")
     prediction = logits.argmax(dim=1)

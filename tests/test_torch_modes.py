@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.autograd import forward_ad
 
-from sumix import CutMix, MixTarget, MixUp, SUMixHead, SUMixLoss, mix_accuracy, ops, reference
+from sumix import CutMix, MixTarget, MixUp, SUMixHead, SUMixLoss, SUMixOutput, mix_accuracy, ops, reference
 
 N, K = 4, 5
 Y, PERM = torch.tensor([0, 1, 2, 3]), torch.tensor([1, 2, 3, 0])
@@ -200,8 +200,17 @@ def test_attributes_may_change_and_are_checked():
         mix(torch.randn(N, 3, 4, 4), Y)
 
 
+def test_a_generator_cannot_be_compiled():
+    for arguments in ({"generator": torch.Generator()}, {}):
+        mix = CutMix(**({} if arguments else {"generator": torch.Generator()}))
+        with pytest.raises(Exception, match="generator"):
+            compiled(mix)[0](torch.randn(N, 3, 4, 4), Y, **arguments)
+
+
 def test_accuracy_refuses_ratios_that_are_none():
     z = torch.randn(N, K)
+    target = MixTarget(Y, Y[PERM], torch.rand(N), PERM)
+    assert torch.equal(mix_accuracy(SUMixOutput(z, z), target), mix_accuracy(z, target))
     for lam in (7.0, -0.1, math.nan):
         with pytest.raises(ValueError, match="lam"):
             mix_accuracy(z, MixTarget(Y, Y[PERM], torch.full((N,), lam), PERM))

@@ -66,7 +66,8 @@ def sumix_loss(
     logits, raw_logits : Tensor, shape (N, K), floating point
         Outputs of the network for the mixed and for the raw images. Half precision is computed in float32.
     uncertainty, raw_uncertainty : Tensor, shape (N, K), or None
-        v and u, usually `ops.uncertainty` of a second linear layer. Both None is the plain form: the logits themselves.
+        v and u, usually `ops.uncertainty` of a second linear layer. Both None is the plain form: the logits themselves
+        (see the note at `SUMixLoss`).
     y_a, y_b : Tensor, shape (N,), integer
         Labels of the own image and of the partner; classes from 0 to K - 1, or `ignore_index`.
     perm : Tensor, shape (N,), integer

@@ -37,6 +37,9 @@ class Mixer(nn.Module):
     def forward(
         self, images: Tensor, labels: Tensor, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor | MixTarget]:
+        """Mix images (N, ...) with integer labels (N,); returns them with a MixTarget, or with soft labels (N, K)."""
+        if torch.compiler.is_compiling() and (generator is not None or self.generator is not None):
+            raise ValueError("generator must be None where the transform is compiled, or mix outside of torch.compile")
         if checks.batch(images, "images").ndim < self.MIN_DIM:
             raise ValueError(f"images must have at least {self.MIN_DIM} dimensions, got {checks.shape(images)}")
         labels = checks.indices(labels, "labels", images, "images")
@@ -56,7 +59,7 @@ class Mixer(nn.Module):
     def mix(
         self, images: Tensor, perm: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The mixed images, the weight of each one's own image (N,) float32, and the box (N, 4), if that is how."""
+        """The mixed images, the weight of each one's own (N,) float32, and the boxes, or None where none is pasted."""
         raise NotImplementedError
 
     def draw(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -85,6 +88,7 @@ class Mixer(nn.Module):
         return torch.empty(count, *shape, dtype=kind, device=images.device)
 
     def extra_repr(self) -> str:
+        """The options, for repr()."""
         return f"alpha={self.alpha:g}, num_classes={self.num_classes}, p={self.p:g}, per_sample={self.per_sample}"
 
 
