@@ -3,7 +3,9 @@
 import copy
 import io
 import math
+import os
 import pickle
+import sys
 
 import pytest
 import torch
@@ -159,6 +161,8 @@ def test_a_training_step_compiles_in_one_graph(backend):
 
 
 def _two_processes(rank, results):
+    if sys.platform == "linux":
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # whatever the host's name resolves to
     dist.init_process_group("gloo", init_method=f"file://{results}/rendezvous", rank=rank, world_size=2)
     torch.set_num_threads(1)
     net = nn.parallel.DistributedDataParallel(small_net())
