@@ -40,6 +40,7 @@ SANITIZE = $(shell echo 'int main(void){return 0;}' | $(CC) -x c -fsanitize=$(1)
 
 sanitize: FLAGS = $(call SANITIZE,address$(comma)undefined)
 sanitize: $(C_TESTS:%=build/sanitize/%) $(C_TESTS:%=build/native/%)
+	@test -n "$(FLAGS)" || echo "$(CC) has no sanitizer runtimes: the C tests run without"
 	@for t in $^; do $$t || exit 1; done
 
 # ThreadSanitizer over the rows that threads share.
