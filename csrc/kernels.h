@@ -1,5 +1,4 @@
-/* THE contract: every kernel's arguments, declared once. csrc/cpu defines each kernel, once per
- * instruction set.
+/* THE contract: every kernel's arguments, declared once. csrc/cpu defines each kernel once per instruction set.
  *
  * Pointers are to contiguous memory of the shape beside them, in the dtype of the struct unless a C type says
  * otherwise; outputs overlap nothing. "real" below is float, or double for SUMIX_FLOAT64: what half precision is
