@@ -1,0 +1,82 @@
+"""Mixing a batch."""
+
+import torch
+from torch import Tensor
+
+
+def _inside(box: Tensor, x: Tensor) -> Tensor:
+    """Which elements of x lie in the box, a mask that broadcasts: (N, 4) for images, (N, 2) for signals (N, ..., L)."""
+    bounds = box.view(-1, *[1] * (x.ndim - 1), box.shape[1]).unbind(-1)
+    at = torch.arange(x.shape[-1], device=x.device)
+    if box.shape[1] == 2:
+        return (at >= bounds[0]) & (at < bounds[1])
+    row = torch.arange(x.shape[-2], device=x.device).unsqueeze(-1)
+    return (at >= bounds[0]) & (at < bounds[2]) & (row >= bounds[1]) & (row < bounds[3])
+
+
+def mix_box(x: Tensor, box: Tensor, perm: Tensor) -> Tensor:
+    """x with box (x1, y1, x2, y2), ends exclusive, filled from x[perm]; box (x1, x2) along the last dimension alone."""
+    return torch.where(_inside(box, x), x[perm], x)
+
+
+def mix_box_backward(grad_out: Tensor, box: Tensor, perm: Tensor) -> Tensor:
+    """The gradient of mix_box to x: each image's own outside its box, plus the boxes that were filled from it."""
+    inside, grad = _inside(box, grad_out), grad_out.to(_mix_dtype(grad_out.dtype))
+    own, pasted = grad.masked_fill(inside, 0), grad.masked_fill(~inside, 0)
+    return own.index_add(0, perm, pasted).to(grad_out.dtype)
+
+
+def _mix_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What a mix of this dtype is computed in."""
+    return torch.float64 if dtype in (torch.float64, torch.int32, torch.int64) else torch.float32
+
+
+def _weights(lam: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """lam and 1 - lam, to be multiplied with x."""
+    own = lam.to(_mix_dtype(x.dtype)).view(-1, *[1] * (x.ndim - 1))
+    return own, 1 - own
+
+
+def mix_linear(x: Tensor, lam: Tensor, perm: Tensor) -> Tensor:
+    """lam x + (1 - lam) x[perm], integers rounded to nearest even. A weight of 0 takes nothing, not even NaN."""
+    own, rest = _weights(lam, x)
+    wide = x.to(own.dtype)
+    mixed = own * wide + rest * wide[perm]
+    if not x.is_floating_point():
+        mixed = mixed.round()
+        if x.dtype == torch.int64:  # whose largest values float64 rounds up to 2^63, which is none
+            mixed = torch.where(mixed < 2.0**63, mixed, 0).to(x.dtype) + torch.where(mixed < 2.0**63, 0, 2**63 - 1)
+    return torch.where(rest == 0, x, torch.where(own == 0, x[perm], mixed.to(x.dtype)))
+
+
+def mix_linear_backward(grad_out: Tensor, lam: Tensor, perm: Tensor) -> Tensor:
+    """The gradient of mix_linear to x: lam of each image's own, plus 1 - lam of each mix that it was the partner in."""
+    own, rest = _weights(lam, grad_out)
+    grad = grad_out.to(own.dtype)
+    shared = torch.where(rest == 0, 0, rest * grad)
+    return torch.where(own == 0, 0, own * grad).index_add(0, perm, shared).to(grad_out.dtype)
+
+
+def cut_box(share: Tensor, centre: Tensor, height: int, width: int, full_height: bool) -> tuple[Tensor, Tensor]:
+    """CutMix's boxes (N, 4), int64, and exact lam (N,), float32, for the partner's share (N,) of each image.
+
+    Sides are floor(size sqrt(share)), half sides rounded down; the centre (N, 2), x and y in [0, 1), means the pixel
+    floor(size centre). With full_height a box spans all rows and floor(width share) columns.
+    """
+    sides = share if full_height else share.sqrt()
+    spans = []
+    for size, at in zip((width, height), centre.unbind(1), strict=True):
+        half, at = (size * sides).floor().div(2).floor(), (size * at).floor()
+        spans.append(((at - half).clamp(min=0), (at + half).clamp(max=size)))
+    if full_height:
+        spans[1] = (torch.zeros_like(share), torch.full_like(share, height))
+    (x1, x2), (y1, y2) = spans
+    lam = 1 - (x2 - x1) * (y2 - y1) / max(height * width, 1)
+    return torch.stack([x1, y1, x2, y2], dim=1).to(torch.int64), lam.to(torch.float32)
+
+
+def soft_labels(y_a: Tensor, y_b: Tensor, lam: Tensor, num_classes: int, label_smoothing: float = 0.0) -> Tensor:
+    """Targets (N, num_classes): lam at y_a, 1 - lam at y_b, and of these the share label_smoothing spread evenly."""
+    shares = torch.stack([lam, 1 - lam], dim=1) * (1 - label_smoothing)
+    soft = torch.full((lam.shape[0], num_classes), label_smoothing / num_classes, dtype=lam.dtype, device=lam.device)
+    return soft.scatter_add(1, torch.stack([y_a, y_b], dim=1), shares)
