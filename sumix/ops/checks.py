@@ -130,6 +130,28 @@ def positive(value: Any, name: str) -> float:
     return float(value)
 
 
+def interval(value: Any, name: str, low: float, high: float) -> tuple[float, float]:
+    """Fail unless `value` is a pair of numbers, low <= value[0] <= value[1] <= high."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TypeError(f"{name} must be a pair of numbers, got {value!r}")
+    least, most = number(value[0], f"{name}[0]", low, high), number(value[1], f"{name}[1]", low, high)
+    if least > most:
+        raise ValueError(f"{name} must not descend, got {value}")
+    return least, most
+
+
+def per_channel(value: Any, name: str) -> Tensor:
+    """Fail unless `value` is a number, or one a channel; float32 (C,)."""
+    if isinstance(value, Tensor):
+        if floating(value, name).ndim > 1 or value.numel() == 0:
+            raise ValueError(f"{name} must be (C,), got {shape(value)}")
+        return value.detach().reshape(-1).to(torch.float32)
+    values = value if isinstance(value, (tuple, list)) else [value]
+    if len(values) == 0:
+        raise ValueError(f"{name} must be a number, or one a channel, got {value!r}")
+    return torch.tensor([number(one, f"{name}[{at}]", -LARGEST) for at, one in enumerate(values)])
+
+
 def integer(value: Any, name: str, low: int = -(2**63)) -> int:
     """Fail unless `value` is an integer from `low` to what int64 holds."""
     if isinstance(value, bool) or not isinstance(value, (int, numbers.Integral)):

@@ -1,95 +1,272 @@
-"""What the mixers share: arguments, partners, the sampled share, and the target."""
+"""What the mixers share: arguments, labels, partners, and the way from a recipe to mixed images and their target."""
 
-import math
-from typing import Any
+import inspect
+from collections.abc import Sequence
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from sumix.ops import checks
+from sumix.ops.mix_normalize import mix_normalize
+from sumix.ops.sample import PARTNERS, draw_seed, sample_perm
+from sumix.recipe import Recipe, check_label_map, mix_labels, mix_pixels
 from sumix.target import MixTarget
+from sumix.transforms import docs, ranks
+
+Normalize = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]
+
+
+class MixerOptions(TypedDict, total=False):
+    """The keyword arguments that every mixer takes, documented at each of them."""
+
+    num_classes: int | None
+    label_smoothing: float
+    p: float
+    per_sample: bool
+    partners: str
+    normalize: Normalize | None
+    dtype: torch.dtype
+    ignore_index: int | None
+    cross_rank: Any
+    generator: torch.Generator | None
 
 
 class Mixer(nn.Module):
-    """A transform of batches that mixes each image with a partner; a subclass says how, in `mix`.
+    """A transform of batches that mixes each image with a partner; a subclass says how, in `draw`.
 
-    Nothing here waits for the device, and all that is drawn comes from one generator.
+    Nothing here waits for the device, and all that is drawn comes from one seed.
     """
 
-    MIN_DIM = 1  # of the images
+    DIMS: tuple[int, ...] | None = None  # that the images may have; None for any
+    looks = 0  # how many tensors `look` finds
+
+    def __init_subclass__(cls) -> None:
+        """Document the arguments that all mixers share, and how they are called, at each of them."""
+        super().__init_subclass__()
+        cls.__doc__ = docs.fill_in(cls.__doc__)
 
     def __init__(
         self,
         *,
-        alpha: float = 1.0,
         num_classes: int | None = None,
+        label_smoothing: float = 0.0,
         p: float = 1.0,
         per_sample: bool = True,
+        partners: str = "any",
+        normalize: Normalize | None = None,
+        dtype: torch.dtype = torch.float32,
+        ignore_index: int | None = None,
+        cross_rank: Any = False,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.alpha = checks.positive(alpha, "alpha")
         self.num_classes = None if num_classes is None else checks.count(num_classes, "num_classes")
+        self.label_smoothing = checks.number(label_smoothing, "label_smoothing", 0, 1)
+        if label_smoothing > 0 and num_classes is None:
+            raise ValueError("label_smoothing must be 0 where num_classes is not given: smooth in the loss")
         self.p = checks.number(p, "p", 0, 1)
         self.per_sample = checks.flag(per_sample, "per_sample")
+        checks.choice(partners, "partners", PARTNERS)
+        self.partners = partners
+        self.normalize, self.dtype = _normalize(normalize, dtype), dtype
+        if self.normalize is not None:
+            self.keep("_mean", self.normalize[0], "normalize's mean")
+            self.keep("_std", self.normalize[1], "normalize's std")
+        self.ignore_index = None if ignore_index is None else checks.integer(ignore_index, "ignore_index")
+        self.cross_rank = ranks.check(cross_rank)
         self.generator = _generator(generator)
 
-    def forward(
-        self, images: Tensor, labels: Tensor, *, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor | MixTarget]:
-        """Mix images (N, ...) with integer labels (N,); returns them with a MixTarget, or with soft labels (N, K)."""
-        if torch.compiler.is_compiling() and (generator is not None or self.generator is not None):
-            raise ValueError("generator must be None where the transform is compiled, or mix outside of torch.compile")
-        if checks.batch(images, "images").ndim < self.MIN_DIM:
-            raise ValueError(f"images must have at least {self.MIN_DIM} dimensions, got {checks.shape(images)}")
-        labels = checks.indices(labels, "labels", images, "images")
-        (
-            checks.positive(self.alpha, "alpha"),
-            checks.number(self.p, "p", 0, 1),
-        )  # attributes, which may have been changed
-        generator = self.generator if generator is None else _generator(generator)
-        if generator is not None and generator.device.type != images.device.type:
-            raise ValueError(f"generator must be on the device of images, {images.device}, got {generator.device}")
-        source = {} if generator is None else {"generator": generator}  # to name None would fix N in a compiled graph
-        perm = torch.randperm(labels.shape[0], device=images.device, **source)
-        mixed, lam, box = self.mix(images, perm, generator)
-        target = MixTarget(labels, labels.gather(0, perm), lam, perm, box)
-        return mixed, target if self.num_classes is None else target.soft(self.num_classes)
+    # What a subclass says -------------------------------------------------------------------------------------------
 
-    def mix(
-        self, images: Tensor, perm: Tensor, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The mixed images, the weight of each one's own (N,) float32, and the boxes, or None where none is pasted."""
+    def draw(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
+        """A recipe for n samples; `size` (H, W) or (L,), `seen` what `look` found of their partners."""
         raise NotImplementedError
 
-    def draw(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
-        r"""The partner's share, from Beta(alpha, alpha), or 0 where p says not to mix: (M,), see `like`.
+    def look(self, images: Tensor) -> list[Tensor]:
+        """What `draw` must know of the images, one row each."""
+        return []
 
-        For E exponential and a uniform angle :math:`\phi`, :math:`t = \sqrt{e^{E / \alpha} - 1} \cos \phi` is, but for
-        a factor, Student's t with 2 alpha degrees of freedom (Bailey, Mathematics of Computation 62, 1994), and
-        :math:`(1 + t / \sqrt{1 + t^2}) / 2` has the distribution Beta(alpha, alpha). Exact for every alpha and without
-        rejection; nothing under- or overflows, as the gamma variates do that are the usual way for a small alpha.
+    # What they all do -----------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *extras: Tensor,
+        generator: torch.Generator | None = None,
+        seed: Tensor | int | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Mix images (N, ...) with their labels; returns them with a MixTarget or soft labels, and the extras, mixed.
+
+        Parameters
+        ----------
+        images : Tensor, shape (N, ...)
+            The memory format, contiguous or channels_last, is kept. Differentiable.
+        labels : Tensor, shape (N,), any integer dtype; or (N, K), floating point or multi-hot
+        extras : Tensor, shape (N, ..., H, W)
+            Mixed by the same recipe: floating point ones as the images are, integers as maps of labels (see
+            `MixTarget.mix`, which also mixes later, and integers as pixels).
+        generator : torch.Generator, optional
+            For this call; not under torch.compile.
+        seed : Tensor, shape (), int64, or int, optional
+            Instead of a generator: equal seeds give equal mixes, on every device.
+
+        Returns
+        -------
+        mixed : Tensor, like images
+        target : MixTarget, or soft labels (N, num_classes), float32
+        *extras : Tensor
         """
-        share = self.like(images)
-        if self.alpha == 1:
-            share.uniform_(generator=generator)
-        else:
-            share.exponential_(self.alpha, generator=generator).expm1_().sqrt_()
-            angle = torch.empty_like(share).uniform_(0, 2 * math.pi, generator=generator)
-            share.mul_(angle.cos_()).atan_().sin_().add_(1).mul_(0.5)  # sin(atan(t)): t / sqrt(1 + t^2), also at inf
-        if self.p < 1:
-            share.mul_(torch.empty_like(share).uniform_(generator=generator) < self.p)
-        return share
+        self._check_images(images)
+        labels = _labels(labels, images, self.num_classes)
+        seed = self._seed(images, generator, seed)
+        if self.cross_rank is not False:
+            return ranks.forward(self, images, labels, extras, seed)
+        perm = self.draw_partners(labels, seed)
+        recipe = self.recipe(images, perm, seed)
+        target = self.target(labels, _partners_of(labels, perm), perm, recipe, images)
+        mixed = self.apply_to_images(images, recipe, perm)
+        if not extras:
+            return mixed, target
+        size = self.size(images)
+        return mixed, target, *(self.apply_to_extra(extra, k, recipe, perm, size) for k, extra in enumerate(extras))
 
-    def like(self, images: Tensor, *shape: int) -> Tensor:
-        """An empty (M, *shape) in the type to sample in. M is N, or 1 where one draw serves the whole batch."""
-        kind = torch.float32 if images.device.type == "mps" else torch.float64  # which has no float64
-        count = images.shape[0] if self.per_sample else 1
-        return torch.empty(count, *shape, dtype=kind, device=images.device)
+    def draw_partners(self, labels: Tensor, seed: Tensor) -> Tensor:
+        """A partner for each row of labels."""
+        if self.partners != "cross_class":
+            return sample_perm(labels.shape[0], partners=self.partners, seed=seed)
+        if labels.ndim == 2:
+            raise ValueError("labels must be (N,), integer, for partners of another class")
+        return sample_perm(labels.shape[0], partners=self.partners, labels=labels, seed=seed)
+
+    def recipe(self, images: Tensor, perm: Tensor, seed: Tensor) -> Recipe:
+        """The recipe of the whole batch."""
+        if self.per_sample:
+            seen = [found.index_select(0, perm) for found in self.look(images)]
+        else:
+            seen = self.look_at_one(images, perm)
+        return self.rows(seed, images.shape[0], self.size(images), seen)
+
+    def look_at_one(self, images: Tensor, perm: Tensor) -> list[Tensor]:
+        """What there is to know of the partner whose recipe serves the whole batch: the first one."""
+        return self.look(images.index_select(0, perm[:1])) if self.looks > 0 else []
+
+    def rows(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
+        """A recipe for each of n samples, or one for all of them."""
+        if self.per_sample or n == 0:
+            return self.draw(seed, n, size, seen)
+        return self.draw(seed, 1, size, seen).expand(n)
+
+    def size(self, images: Tensor) -> tuple[int, ...]:
+        """(H, W) of images (N, C, H, W) or (N, C, T, H, W), (L,) of signals (N, C, L)."""
+        return tuple(images.shape[-1:] if images.ndim == 3 else images.shape[-2:])
+
+    def target(self, y_a: Tensor, y_b: Tensor, perm: Tensor, recipe: Recipe, images: Tensor) -> MixTarget | Tensor:
+        """What forward returns beside the images."""
+        whole = recipe.box is None and recipe.mask is None
+        target = MixTarget(y_a, y_b, recipe.lam, perm, *recipe[1:], None if whole else self.size(images))
+        return target if self.num_classes is None else target.soft(self.num_classes, self.label_smoothing)
+
+    def apply_to_images(self, images: Tensor, recipe: Recipe, perm: Tensor) -> Tensor:
+        """The mixed images."""
+        if self.normalize is None:
+            return mix_pixels(images, recipe, perm)
+        lam = recipe.lam if recipe.box is None and recipe.mask is None else None
+        parts = {"box": recipe.box, "resize": recipe.resize, "mask": recipe.mask, "lam": lam}
+        mean, std = self.kept("_mean", images), self.kept("_std", images)
+        return mix_normalize(images, perm, **parts, mean=mean, std=std, dtype=self.dtype)
+
+    def apply_to_extra(self, extra: Any, at: int, recipe: Recipe, perm: Tensor, size: tuple[int, ...]) -> Tensor:
+        """Another tensor, mixed alike."""
+        name = f"extras[{at}]"
+        if checks.batch(extra, name).shape[0] != perm.shape[0]:
+            raise ValueError(f"{name} must be (N, ...) with N = {perm.shape[0]}, got {checks.shape(extra)}")
+        checks.same_device(extra, name, perm, "images")
+        everywhere = recipe.box is None and recipe.mask is None
+        if not everywhere and (extra.ndim <= len(size) or tuple(extra.shape[-len(size) :]) != size):
+            expected = ", ".join(map(str, size))
+            raise ValueError(f"{name} must be (N, ..., {expected}) as the images are, got {checks.shape(extra)}")
+        if extra.is_floating_point():
+            return mix_pixels(extra, recipe, perm)
+        if self.ignore_index is None and recipe.blends:
+            raise ValueError(f"ignore_index must be given to mix {name}, which is {extra.dtype}: where labels meet")
+        if self.ignore_index is not None:
+            check_label_map(extra, name, self.ignore_index)
+        return mix_labels(extra, recipe, perm, self.ignore_index or 0)
+
+    def keep(self, name: str, value: Any, argument: str) -> None:
+        """Remember a value a channel, for `kept`."""
+        self.register_buffer(name, checks.per_channel(value, argument), persistent=False)
+
+    def kept(self, name: str, like: Tensor) -> Tensor:
+        """What `keep` remembers, on the device of `like`: moved there once, for every copy waits."""
+        value = getattr(self, name)
+        if value.device != like.device:
+            value = value.to(like.device)
+            if not torch.compiler.is_compiling():
+                setattr(self, name, value)
+        return value
 
     def extra_repr(self) -> str:
-        """The options, for repr()."""
-        return f"alpha={self.alpha:g}, num_classes={self.num_classes}, p={self.p:g}, per_sample={self.per_sample}"
+        """The options that are not at their defaults, for repr()."""
+        defaults: dict[str, Any] = {}
+        for kind in type(self).__mro__[: type(self).__mro__.index(Mixer) + 1]:
+            for name, parameter in inspect.signature(kind.__init__).parameters.items():
+                if parameter.default is not parameter.empty:
+                    defaults.setdefault(name, parameter.default)
+        del defaults["generator"]
+        shown = [(name, getattr(self, name, default), default) for name, default in defaults.items()]
+        return ", ".join(
+            f"{name}={value!r}"
+            for name, value, default in shown
+            if value is not default and (isinstance(value, tuple) or value != default)
+        )
+
+    def _check_images(self, images: Any) -> None:
+        checks.batch(images, "images")
+        if self.DIMS is not None and images.ndim not in self.DIMS:
+            shapes = {3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, T, H, W)"}
+            expected = " or ".join(shapes[dim] for dim in self.DIMS)
+            raise ValueError(f"images must be {expected}, got {checks.shape(images)}")
+
+    def _seed(self, images: Tensor, generator: torch.Generator | None, seed: Any) -> Tensor:
+        if generator is None and seed is None:
+            generator = self.generator
+        elif generator is not None and seed is not None:
+            raise ValueError("generator and seed must not both be given")
+        if torch.compiler.is_compiling() and generator is not None:
+            raise ValueError("generator must be None where the transform is compiled: give seed=, a tensor, instead")
+        return draw_seed(images.device, generator=_generator(generator), seed=seed)
+
+
+def _labels(labels: Any, images: Tensor, num_classes: int | None) -> Tensor:
+    """Classes (N,), int64, or soft labels (N, K), float32."""
+    if not isinstance(labels, Tensor) or labels.ndim != 2:
+        return checks.indices(labels, "labels", images, "images")
+    if checks.tensor(labels, "labels").dtype not in (*checks.FLOATS, *checks.INTEGERS, torch.bool):
+        raise TypeError(f"labels must be integer or floating point, got {labels.dtype}")
+    if labels.shape[0] != images.shape[0] or num_classes not in (None, labels.shape[1]):
+        expected = f"({images.shape[0]}, {'K' if num_classes is None else num_classes})"
+        raise ValueError(f"labels must be (N,) or (N, K) = {expected}, got {checks.shape(labels)}")
+    checks.same_device(labels, "labels", images, "images")
+    return labels.to(torch.float32)
+
+
+def _partners_of(labels: Tensor, perm: Tensor) -> Tensor:
+    return labels.gather(0, perm if labels.ndim == 1 else perm.unsqueeze(1).expand(labels.shape))
+
+
+def _normalize(value: Any, dtype: Any) -> Normalize | None:
+    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise ValueError(f"dtype must be torch.float32, torch.float16 or torch.bfloat16, got {dtype}")
+    if value is None:
+        if dtype is not torch.float32:
+            raise ValueError("dtype must be left alone where normalize is not given: a mix keeps the images' dtype")
+        return None
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TypeError(f"normalize must be a pair (mean, std), got {type(value).__name__}")
+    return tuple(value)
 
 
 def _generator(value: Any) -> torch.Generator | None:

@@ -1,16 +1,16 @@
 """CutMix: a box of each image is filled from its partner."""
 
-import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
-from sumix.ops.mix import dense, run
-from sumix.transforms.base import Mixer
+from sumix.ops import checks
+from sumix.ops.sample import sample_box, sample_lam
+from sumix.recipe import Recipe
+from sumix.transforms.base import MixerOptions
+from sumix.transforms.boxes import BoxMixer
 
-_cut_box = torch.ops.sumix.cut_box.default
-_mix_box = torch.ops.sumix.mix_box.default
 
-
-class CutMix(Mixer):
+class CutMix(BoxMixer):
     r"""Replaces a random box of each image by the same box of another image of the batch.
 
     The partner's share is drawn from Beta(alpha, alpha); the box has sides
@@ -22,46 +22,49 @@ class CutMix(Mixer):
     ----------
     alpha : float
         Of the Beta distribution, above 0. The smaller, the nearer to all or nothing; 1 is uniform.
-    num_classes : int, optional
-        If given, soft labels are returned instead of a `MixTarget`.
-    p : float
-        Probability to mix, 0 to 1: of each sample, or of the batch if `per_sample` is false. What is not mixed gets an
-        empty box and `lam` 1.
-    per_sample : bool
-        Whether each sample has a box of its own (the default), or one box serves the whole batch, as published.
-    generator : torch.Generator, optional
-        Source of randomness, on the device of the images; torch's default generator if None. In the workers of a
-        DataLoader leave it None: torch seeds each worker's default generator differently, but would give every worker a
-        copy of this one.
+    minmax : (float, float), optional
+        Instead of alpha: sides uniform between these shares of H and of W, the box wholly inside of the image (timm's
+        cutmix_minmax).
+    correct_lam : bool
+        False leaves `lam` as it was drawn, whatever was clipped (timm's correct_lam=False).
+    INPLACE
+    SHARED
 
     Notes
     -----
-    Call it with a batch, `mixed, target = mix(images, labels)`, optionally with `generator=` for this call:
+    Images may be (N, C, H, W), (N, C, T, H, W) (the same box in every frame), or signals (N, C, L), whose box is
+    :math:`\lfloor L \cdot share \rfloor` long.
 
-    - images : Tensor, any dtype, (N, C, H, W), (N, C, T, H, W) (the same box in every frame), or signals (N, C, L),
-      whose box is :math:`\lfloor L \cdot share \rfloor` long. The memory format, contiguous or channels_last, is kept.
-    - labels : Tensor, shape (N,), any integer dtype.
-
-    It returns the mixed images and a `MixTarget`, or with `num_classes` soft labels (N, K), float32. The images may
-    require gradients. TypeError or ValueError is raised for an argument that does not fit. Without a generator it can
-    be compiled (fullgraph).
+    CALL
 
     References
     ----------
     Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", ICCV 2019.
     """
 
-    MIN_DIM = 3
+    DIMS = (3, 4, 5)
 
-    def mix(self, images: Tensor, perm: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
-        share = self.draw(images, generator)
-        centre = self.like(images, 2).uniform_(generator=generator)
-        signals = images.ndim == 3
-        if signals:  # images of one row
-            images = images.unsqueeze(-2)
-        box, lam = _cut_box(share, centre, images.shape[-2], images.shape[-1], signals)
-        if not self.per_sample:
-            n = perm.shape[0]
-            box, lam = box.expand(n, 4).contiguous(), lam.expand(n).contiguous()
-        mixed = run(_mix_box, dense(images), box, perm)
-        return (mixed.squeeze(-2), lam, box[:, ::2].contiguous()) if signals else (mixed, lam, box)
+    def __init__(
+        self,
+        *,
+        alpha: float = 1.0,
+        minmax: tuple[float, float] | None = None,
+        correct_lam: bool = True,
+        inplace: bool = False,
+        **shared: Unpack[MixerOptions],
+    ) -> None:
+        super().__init__(inplace=inplace, **shared)
+        self.alpha = checks.positive(alpha, "alpha")
+        self.minmax = None if minmax is None else checks.interval(minmax, "minmax", 0, 1)
+        self.correct_lam = checks.flag(correct_lam, "correct_lam")
+        if minmax is not None and not correct_lam:
+            raise ValueError("correct_lam must be True with minmax: the box alone says what lam is")
+
+    def draw(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
+        if self.minmax is not None:
+            low, high = self.minmax
+            box, lam = sample_box(n, size, kind="minmax", low=low, high=high, p=self.p, seed=seed)
+            return Recipe(lam, box)
+        kind = "span" if len(size) == 1 else "cut"
+        box, lam = sample_box(n, size, kind=kind, alpha=self.alpha, p=self.p, seed=seed)
+        return Recipe(lam if self.correct_lam else sample_lam(n, self.alpha, p=self.p, seed=seed), box)

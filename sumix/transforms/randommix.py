@@ -1,0 +1,174 @@
+"""RandomMix: one of several mixers for each batch, or for each sample."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sumix.ops import checks, dispatch
+from sumix.ops.sample import sample_seed, sample_uniform
+from sumix.recipe import Recipe
+from sumix.transforms.base import Mixer
+
+# What belongs to RandomMix, and may be given to its mixers if it is the same in all.
+COMMON = ("num_classes", "label_smoothing", "partners", "normalize", "dtype", "ignore_index", "cross_rank")
+
+
+class RandomMix(Mixer):
+    """Mixes each batch, or each of its samples, by one of several mixers.
+
+    Parameters
+    ----------
+    mixers : sequence of Mixer
+        At least one; their `alpha`, `p`, `per_sample` and what else makes their recipes count. All other options belong
+        to RandomMix; those which all mixers have in common are taken from them if not given here.
+    weights : sequence of float, optional
+        How often each is chosen, not negative and not all 0, in any unit; all alike if None.
+    CHOICE
+
+    Notes
+    -----
+    The choice is made on the images' device and nothing waits for it: on CPU, one mixer is run a batch; on other
+    devices, where it is made for each sample, and under torch.compile, all of them draw and the choice picks a recipe.
+    In the target each sample then has a box or a mask, the other being empty or ones.
+
+    CALL
+
+    Examples
+    --------
+    >>> mix = RandomMix([CutMix(alpha=1.0), MixUp(alpha=0.8)], weights=[2, 1], per_sample=True)
+    >>> mixed, target = mix(images, labels)
+    """
+
+    def __init__(
+        self,
+        mixers: Sequence[Mixer],
+        weights: Sequence[float] | None = None,
+        *,
+        per_sample: bool = False,
+        **shared: Any,
+    ) -> None:
+        mixers = _mixers(mixers)
+        super().__init__(per_sample=per_sample, **_common(mixers, shared))
+        self.mixers = nn.ModuleList(mixers)
+        self.weights = _weights(weights, len(mixers))
+        kept = [set(mixer.DIMS) for mixer in mixers if mixer.DIMS is not None]
+        self.DIMS = tuple(sorted(set.intersection(*kept))) if kept else None
+        if self.DIMS == ():
+            raise ValueError("mixers must have a kind of images in common")
+
+    def look(self, images: Tensor) -> list[Tensor]:
+        """What the mixers must know of the images."""
+        return [found for mixer in self.mixers for found in mixer.look(images)]
+
+    def recipe(self, images: Tensor, perm: Tensor, seed: Tensor) -> Recipe:
+        """The recipe of the whole batch."""
+        seeds = sample_seed(len(self.mixers) + 1, seed=seed)
+        if not self.per_sample and dispatch.is_plain(seed):  # on CPU a value can be looked at
+            which = int(self.choose(seeds[0], 1))
+            if which < 0:
+                return Recipe(torch.ones(images.shape[0]))
+            return self.mixers[which].recipe(images, perm, seeds[which + 1])
+        seen = [found.index_select(0, perm) for found in self.look(images)]
+        return self.rows(seed, images.shape[0], self.size(images), seen)
+
+    def look_at_one(self, images: Tensor, perm: Tensor) -> list[Tensor]:
+        """What the mixers must know of each partner: those that look at one take the first."""
+        return [found.index_select(0, perm) for found in self.look(images)]
+
+    def rows(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
+        """A recipe for each of n samples, from the mixer chosen for it."""
+        seeds, seen = sample_seed(len(self.mixers) + 1, seed=seed), list(seen)
+        recipes = []
+        for mixer, own in zip(self.mixers, seeds[1:].unbind(), strict=True):
+            found, seen = seen[: mixer.looks], seen[mixer.looks :]
+            if not mixer.per_sample:
+                found = [part[:1] for part in found]
+            recipes.append(mixer.rows(own, n, size, found))
+        choice = self.choose(seeds[0], n if self.per_sample else 1)
+        return merge(recipes, choice.expand(n), size)
+
+    @property
+    def looks(self) -> int:
+        """How many tensors `look` finds."""
+        return sum(mixer.looks for mixer in self.mixers)
+
+    def choose(self, seed: Tensor, n: int) -> Tensor:
+        """Which mixer each of n samples gets, or -1 for none (n,)."""
+        choosing, mixing = sample_uniform(n, 2, seed=seed).unbind(1)
+        choice = torch.zeros_like(choosing, dtype=torch.int64)
+        reached = 0.0
+        for weight in self.weights[:-1]:
+            reached += weight
+            choice = choice + (choosing >= reached)
+        return choice if self.p == 1 else choice.where(mixing < self.p, -1)
+
+    def extra_repr(self) -> str:
+        """The options, for repr()."""
+        weights = ", ".join(f"{weight:.3g}" for weight in self.weights)
+        return ", ".join(part for part in (f"weights=({weights})", super().extra_repr()) if part)
+
+
+def merge(recipes: list[Recipe], choice: Tensor, size: tuple[int, ...]) -> Recipe:
+    """One recipe of several: sample i takes recipes[choice[i]], or is left as it is where choice[i] is -1."""
+    n = choice.shape[0]
+    lam = torch.ones_like(recipes[0].lam)
+    boxed = [recipe for recipe in recipes if recipe.box is not None]
+    blended = [recipe for recipe in recipes if recipe.box is None]
+    masked = any(recipe.mask is not None for recipe in blended)
+    box = torch.zeros_like(boxed[0].box) if boxed else None
+    resize = choice.new_zeros(n) if any(recipe.resize is not None for recipe in boxed) else None
+    mask = None
+    if masked or (boxed and blended):
+        kinds = {torch.float32 if recipe.mask is None else recipe.mask.dtype for recipe in blended}
+        shape = size if masked else (1,) * len(size)
+        mask = torch.ones(n, *shape, dtype=kinds.pop() if len(kinds) == 1 else torch.float32, device=lam.device)
+    for which, recipe in enumerate(recipes):
+        chosen = choice == which
+        lam = torch.where(chosen, recipe.lam, lam)
+        if recipe.box is not None:
+            box = torch.where(chosen.unsqueeze(1), recipe.box, box)
+            resize = resize if recipe.resize is None else torch.where(chosen, recipe.resize, resize)
+        elif mask is not None:
+            own = recipe.lam.view(-1, *[1] * len(size)) if recipe.mask is None else recipe.mask
+            mask = torch.where(chosen.view(-1, *[1] * len(size)), own.to(mask.dtype), mask)
+    return Recipe(lam, box, mask, resize)
+
+
+def _mixers(value: Any) -> list[Mixer]:
+    if not isinstance(value, (tuple, list, nn.ModuleList)) or len(value) == 0:
+        raise TypeError(f"mixers must be a list of sumix's transforms, got {type(value).__name__}")
+    for at, mixer in enumerate(value):
+        if not isinstance(mixer, Mixer):
+            raise TypeError(f"mixers[{at}] must be one of sumix's transforms, got {type(mixer).__name__}")
+        if mixer.generator is not None:
+            raise ValueError(f"mixers[{at}] must have no generator: RandomMix has one for all")
+        if getattr(mixer, "inplace", False):
+            raise ValueError(f"mixers[{at}] must not work in place: samples of one batch may be mixed by another")
+    return list(value)
+
+
+def _common(mixers: list[Mixer], given: dict[str, Any]) -> dict[str, Any]:
+    """The options of RandomMix: those given, and those that its mixers agree on."""
+    plain, options = Mixer(), dict(given)
+    for name in COMMON:
+        values = [getattr(mixer, name) for mixer in mixers]
+        if all(value == getattr(plain, name) for value in values):
+            continue
+        if name in given or any(value != values[0] for value in values):
+            raise ValueError(f"{name} must be given to RandomMix alone, or be the same in all of its mixers")
+        options[name] = values[0]
+    return options
+
+
+def _weights(value: Any, count: int) -> list[float]:
+    """Probabilities, one a mixer."""
+    if value is None:
+        return [1 / count] * count
+    if not isinstance(value, (tuple, list)) or len(value) != count:
+        raise ValueError(f"weights must be a list of {count} numbers, one a mixer, got {value!r}")
+    weights = [checks.number(weight, f"weights[{at}]", 0) for at, weight in enumerate(value)]
+    if sum(weights) == 0:
+        raise ValueError("weights must not all be 0")
+    return [weight / sum(weights) for weight in weights]

@@ -1,0 +1,79 @@
+"""Partners from all ranks of torch.distributed.
+
+Every rank draws the recipe and the partners of all samples of all ranks from one seed, that of the first rank, so one
+process with the whole batch and several with a part each make the same mixes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from sumix.recipe import Recipe
+
+if TYPE_CHECKING:
+    from sumix.transforms.base import Mixer
+
+
+def check(value: Any) -> Any:
+    """Fail unless `value` is a bool or a process group."""
+    if isinstance(value, bool) or (dist.is_available() and isinstance(value, dist.ProcessGroup)):
+        return value
+    raise TypeError(f"cross_rank must be a bool or a torch.distributed.ProcessGroup, got {type(value).__name__}")
+
+
+def group_of(cross_rank: Any) -> dist.ProcessGroup:
+    """The process group that `cross_rank` means."""
+    if not dist.is_available() or not dist.is_initialized():
+        raise ValueError("cross_rank must be False, or torch.distributed.init_process_group be called first")
+    return dist.group.WORLD if cross_rank is True else cross_rank
+
+
+def gather(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """The rows of all ranks, one after the other; every rank must have as many."""
+    rows = x.detach().contiguous()
+    everyone = rows.new_empty((dist.get_world_size(group) * rows.shape[0], *rows.shape[1:]))
+    dist.all_gather_into_tensor(everyone, rows, group=group)
+    return everyone
+
+
+def forward(mixer: Mixer, images: Tensor, labels: Tensor, extras: tuple[Any, ...], seed: Tensor) -> tuple[Any, ...]:
+    """`Mixer.forward` with partners from all ranks: the target's `perm` counts through them."""
+    if images.requires_grad:
+        raise ValueError("images must not require gradients with cross_rank: none flow between ranks")
+    group, n = group_of(mixer.cross_rank), images.shape[0]
+    seed = seed.clone()  # which may be the user's
+    dist.broadcast(seed, group=group, group_src=0)
+    all_images, all_labels = gather(images, group), gather(labels, group)
+    total, first = all_images.shape[0], dist.get_rank(group) * n
+    mine = slice(first, first + n)
+
+    everyone = mixer.draw_partners(all_labels, seed)
+    if mixer.per_sample:
+        seen = [gather(found, group).index_select(0, everyone) for found in mixer.look(images)]
+    else:
+        seen = mixer.look_at_one(all_images, everyone)
+    recipe = mixer.rows(seed, total, mixer.size(images), seen).rows(mine)
+    perm = everyone[mine].contiguous()
+
+    target = mixer.target(labels, all_labels.index_select(0, perm), perm, recipe, images)
+    doubled, crossed = _doubled(recipe), torch.arange(2 * n, device=perm.device).roll(n)
+    mixed = mixer.apply_to_images(_beside(images, all_images, perm), doubled, crossed)[:n]
+    others = []
+    for k, extra in enumerate(extras):
+        pair = _beside(extra, gather(extra, group), perm)
+        others.append(mixer.apply_to_extra(pair, k, doubled, crossed, mixer.size(images))[:n])
+    return mixed, target, *others
+
+
+def _beside(own: Tensor, everyone: Tensor, perm: Tensor) -> Tensor:
+    """Our own rows, and after them their partners."""
+    return torch.cat([own, everyone.index_select(0, perm)])
+
+
+def _doubled(recipe: Recipe) -> Recipe:
+    """A recipe for our own rows and their partners, of which only the first are used: for those it may be anything."""
+    return Recipe(*(None if part is None else torch.cat([part, part]) for part in recipe))

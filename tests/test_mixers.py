@@ -1,0 +1,350 @@
+"""Every mixer: its images are those that its target describes, pixel for pixel, and its target says it exactly."""
+
+import itertools
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from sumix import CutMix, FMix, MixTarget, MixUp, RandomMix, ResizeMix, SaliencyMix, ops
+from tests.mixers import MIXERS, naive_mix
+
+SEED = torch.tensor(7)
+
+
+def batch(n=9, shape=(3, 20, 26), classes=10, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(n)
+    pixels = torch.randint(0, 256, (n, *shape), generator=generator)
+    images = pixels.to(dtype) if dtype == torch.uint8 else (pixels / 255).to(dtype)
+    return images, torch.randint(0, classes, (n,), generator=generator)
+
+
+def shown(target: MixTarget) -> torch.Tensor:
+    """How much of each image is its own, from box and mask (N,)."""
+    if target.box is None and target.mask is None:
+        return target.lam
+    share = torch.ones_like(target.lam)
+    if target.mask is not None:
+        share = target.mask.float().flatten(1).mean(1)
+    if target.box is not None:
+        low, high = target.box.tensor_split(2, dim=1)
+        share = share - (high - low).prod(1) / torch.tensor(target.size).prod()
+    return share
+
+
+@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8, torch.float64])
+def test_images_are_what_the_target_says(name, dtype):
+    mixer = MIXERS[name]()
+    for n, shape, seed in itertools.product((0, 1, 9), ((3, 20, 26), (1, 17, 5)), (1, 2)):
+        images, labels = batch(n, shape, dtype=dtype)
+        mixed, target = mixer(images, labels, seed=seed)
+        expected = naive_mix(images, target)
+        if dtype == torch.uint8:
+            assert ((mixed.int() - expected.int()).abs() <= (1 if "all" in name or "bilinear" in name else 0)).all()
+        else:
+            torch.testing.assert_close(mixed, expected, rtol=0, atol=1e-6)
+        if target.mask is None and target.resize is None and target.box is not None:
+            assert torch.equal(mixed, expected)
+        assert torch.equal(target.mix(images), mixed)  # and so it can be repeated
+        assert torch.equal(target.y_b, labels[target.perm])
+        assert (target.lam.dtype, target.lam.shape) == (torch.float32, (n,))
+        torch.testing.assert_close(target.lam, shown(target), rtol=0, atol=2e-6)
+        if target.size is not None:
+            assert target.size == shape[1:]
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_formats_and_gradients(name):
+    mixer = MIXERS[name]()
+    images, labels = batch()
+    last = images.contiguous(memory_format=torch.channels_last)
+    mixed, target = mixer(last, labels, seed=SEED)
+    assert mixed.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(mixed.contiguous(), mixer(images, labels, seed=SEED)[0], rtol=0, atol=1e-6)
+    leaf = images.double().requires_grad_()
+    mixed, target = mixer(leaf, labels, seed=SEED)
+    weights = torch.rand_like(mixed)
+    (got,) = torch.autograd.grad((mixed * weights).sum(), leaf)
+    (want,) = torch.autograd.grad((naive_mix(leaf, target) * weights).sum(), leaf)
+    torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-6)
+    for dtype in (torch.float16, torch.bfloat16):
+        half, _ = mixer(images.to(dtype), labels, seed=SEED)
+        assert half.dtype == dtype
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_one_seed_one_mix(name):
+    images, labels = batch()
+    mixer = MIXERS[name]()
+    mixed, target = mixer(images, labels, seed=SEED)
+    assert torch.equal(mixed, mixer(images, labels, seed=7)[0])
+    assert torch.equal(mixed, mixer(images, labels, seed=torch.tensor([7]))[0])
+    others = [mixer(images, labels, seed=seed)[0] for seed in range(8, 12)]
+    assert not any(torch.equal(mixed, other) for other in others)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert torch.equal(mixed, mixer(images, labels, seed=SEED)[0])
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_one_recipe_a_batch(name):
+    if "RandomMix" in name:
+        pytest.skip("its per_sample is about the choice")
+    images, labels = batch()
+    mixed, target = MIXERS[name](per_sample=False)(images, labels, seed=3)
+    for part in (target.lam, target.box, target.mask):
+        assert part is None or (part == part[:1]).all()
+    torch.testing.assert_close(mixed, naive_mix(images, target), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_p(name):
+    images, labels = batch(200, (3, 8, 8))
+    mixed, target = MIXERS[name](p=0.0)(images, labels)
+    assert torch.equal(mixed, images) and (target.lam == 1).all()
+    if name == "RandomMix a batch":
+        return
+    mixed, target = MIXERS[name](p=0.3)(images, labels, seed=1)
+    whole = (target.lam == 1) | (target.perm == torch.arange(200))
+    assert torch.equal(mixed[whole], images[whole])
+    assert 0.5 < (target.lam == 1).float().mean() < 0.9
+
+
+@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_compiles_without_a_break(name, backend):
+    if backend == "inductor" and name not in ("CutMix", "SaliencyMix", "FMix", "ResizeMix", "RandomMix all"):
+        pytest.skip("the others differ from these in nothing that inductor sees")
+    torch._dynamo.reset()
+    images, labels = batch()
+    mixer = MIXERS[name]()
+    compiled = torch.compile(mixer, fullgraph=True, backend=backend)
+    mixed, target = compiled(images, labels, seed=SEED)
+    want, expected = mixer(images, labels, seed=SEED)
+    if name == "RandomMix a batch":  # which looks at the choice only in eager mode
+        torch.testing.assert_close(mixed, naive_mix(images, target), rtol=0, atol=1e-6)
+    torch.testing.assert_close(mixed, want, rtol=0, atol=1e-6)
+    assert torch.equal(target.perm, expected.perm)
+    if backend == "aot_eager":
+        first, _ = compiled(images, labels)
+        assert not torch.equal(first, compiled(images, labels)[0])  # fresh numbers at every call
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_nothing_looks_at_a_value(name):
+    """A fake tensor has none: what would wait for a device, `.item()` or a branch on data, fails here."""
+    mixer = MIXERS[name](num_classes=10)
+    with FakeTensorMode():
+        images, labels, masks = torch.empty(6, 3, 16, 16), torch.zeros(6, dtype=torch.int64), torch.empty(6, 16, 16)
+        mixed, soft, extra = mixer(images, labels, masks)
+        assert (mixed.shape, soft.shape, extra.shape) == (images.shape, (6, 10), masks.shape)
+        assert mixer(images, labels, seed=torch.zeros((), dtype=torch.int64))[0].shape == images.shape
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("name", MIXERS)
+def test_nothing_waits_for_the_gpu(name):
+    mixer = MIXERS[name](num_classes=10)
+    images, labels = (part.cuda() for part in batch())
+    mixer(images, labels)  # loads and compiles what there is to load
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        mixed, _ = mixer(images, labels)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert mixed.shape == images.shape
+
+
+# ---- Other shapes ----
+
+
+@pytest.mark.parametrize("name", ["CutMix", "MixUp", "FMix", "FMix soft", "RandomMix switch", "RandomMix a batch"])
+def test_signals(name):
+    signals, labels = torch.randn(7, 2, 50), torch.arange(7)
+    mixed, target = MIXERS[name]()(signals, labels, seed=4)
+    torch.testing.assert_close(mixed, naive_mix(signals, target), rtol=0, atol=1e-6)
+    assert torch.equal(target.mix(signals), mixed)
+
+
+@pytest.mark.parametrize("name", [name for name in MIXERS if "Saliency" not in name and name not in ("RandomMix boxes", "RandomMix all")])
+def test_videos(name):
+    videos, labels = torch.randn(5, 2, 3, 12, 10), torch.arange(5)
+    mixed, target = MIXERS[name]()(videos, labels, seed=5)
+    torch.testing.assert_close(mixed, naive_mix(videos, target), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("mixer", [SaliencyMix, ResizeMix, RandomMix])
+def test_shapes_that_do_not_fit_are_named(mixer):
+    mix = mixer() if mixer is not RandomMix else RandomMix([CutMix(), SaliencyMix()])
+    with pytest.raises(ValueError, match=r"images must be \(N, C, H, W\).*got \(4, 2, 30\)"):
+        mix(torch.zeros(4, 2, 30), torch.arange(4))
+
+
+# ---- Labels ----
+
+
+@pytest.mark.parametrize("name", ["CutMix", "MixUp", "FMix", "RandomMix all"])
+def test_soft_and_multi_hot_labels(name):
+    images, hard = batch()
+    soft = torch.rand(9, 10)
+    mixed, target = MIXERS[name]()(images, soft, seed=2)
+    assert torch.equal(target.y_a, soft) and torch.equal(target.y_b, soft[target.perm])
+    lam = target.lam.unsqueeze(1)
+    expected = lam * soft + (1 - lam) * soft[target.perm]
+    torch.testing.assert_close(target.soft(10), expected)
+    same, given = MIXERS[name](num_classes=10, label_smoothing=0.1)(images, soft, seed=2)
+    assert torch.equal(same, mixed)
+    torch.testing.assert_close(given, 0.9 * expected + 0.01)
+    one_hot = torch.nn.functional.one_hot(hard, 10)
+    for labels in (one_hot, one_hot.bool(), one_hot.double(), hard):
+        _, given = MIXERS[name](num_classes=10, label_smoothing=0.2)(images, labels, seed=2)
+        assert given.dtype == torch.float32
+        torch.testing.assert_close(given, MIXERS[name](num_classes=10, label_smoothing=0.2)(images, hard, seed=2)[1])
+    with pytest.raises(ValueError, match=r"labels must be \(N,\) or \(N, K\) = \(9, 7\), got \(9, 10\)"):
+        MIXERS[name](num_classes=7)(images, soft)
+    with pytest.raises(ValueError, match=r"labels must be \(N,\), integer, for partners of another class"):
+        MIXERS[name](partners="cross_class")(images, soft)
+    with pytest.raises(ValueError, match="y_a must be"):
+        target.soft(11)
+
+
+@pytest.mark.parametrize("name", ["CutMix", "SaliencyMix", "RandomMix all"])
+def test_partners(name):
+    images, labels = batch(60, (3, 8, 8), classes=3)
+    perm = MIXERS[name](partners="no_fixed_points")(images, labels, seed=1)[1].perm
+    assert (perm != torch.arange(60)).all() and torch.equal(perm.sort().values, torch.arange(60))
+    target = MIXERS[name](partners="cross_class")(images, labels, seed=1)[1]
+    assert (target.y_a != target.y_b).all()
+    with pytest.raises(ValueError, match="partners must be one of"):
+        MIXERS[name](partners="other")
+
+
+# ---- What is mixed along ----
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_extras_are_mixed_alike(name):
+    images, labels = batch()
+    depth, classes = torch.rand(9, 1, 20, 26), torch.randint(0, 5, (9, 20, 26))
+    mix = MIXERS[name](ignore_index=255)
+    mixed, target, deep, marked = mix(images, labels, depth, classes, seed=6)
+    assert torch.equal(mixed, mix(images, labels, seed=6)[0])
+    torch.testing.assert_close(deep, naive_mix(depth, target), rtol=0, atol=1e-6)
+    assert torch.equal(deep, target.mix(depth))
+    assert torch.equal(marked, target.mix(classes, ignore_index=255))
+    partner = classes[target.perm]
+    known = marked != 255
+    if target.resize is None:
+        assert ((marked == classes) | (marked == partner))[known].all()
+        # Where both images show through and disagree, no label is right.
+        weight = (target.lam if target.mask is None and target.box is None else target.mask)
+        if weight is not None:
+            weight = weight.float().view(9, *weight.shape[1:], *[1] * (3 - weight.ndim)).expand(9, 20, 26)
+            both = (weight > 0) & (weight < 1) & (classes != partner)
+            assert torch.equal(~known, both)
+        else:
+            assert known.all()
+    same = torch.full((9, 20, 26), 3, dtype=torch.uint8)
+    assert torch.equal(mix(images, labels, same)[2], same)
+
+
+def test_label_maps_in_a_resized_box_take_the_nearest():
+    images, labels = batch()
+    maps = torch.randint(0, 200, (9, 20, 26))
+    _, target, marked = ResizeMix(mode="bilinear")(images, labels, maps, seed=2)
+    exact = target._replace(resize=torch.full((9,), 2))
+    assert torch.equal(marked, naive_mix(maps.double(), exact).long())
+
+
+def test_extras_that_do_not_fit_are_named():
+    images, labels = batch()
+    maps = torch.zeros(9, 20, 26, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"ignore_index must be given to mix extras\[0\], which is torch.int64"):
+        MixUp()(images, labels, maps)
+    assert CutMix()(images, labels, maps)[2].dtype == torch.int64  # no label meets another
+    with pytest.raises(ValueError, match=r"extras\[1\] must be \(N, \.\.\., 20, 26\)"):
+        CutMix()(images, labels, maps, maps[:, :10])
+    with pytest.raises(ValueError, match=r"extras\[0\] must be \(N, \.\.\.\) with N = 9, got \(3, 20, 26\)"):
+        MixUp()(images, labels, maps[:3])
+    with pytest.raises(TypeError, match=r"extras\[0\] must be a Tensor, got list"):
+        CutMix()(images, labels, [1])
+    with pytest.raises(ValueError, match=r"ignore_index must fit in extras\[0\]'s torch.uint8, 0 to 255, got -100"):
+        MixUp(ignore_index=-100)(images, labels, maps.byte())
+    _, target = MixUp()(images, labels)
+    with pytest.raises(TypeError, match="x must be an integer tensor where ignore_index is given"):
+        target.mix(images, ignore_index=0)
+    _, target = CutMix()(images, labels)
+    with pytest.raises(ValueError, match=r"x must be \(N, \.\.\., 20, 26\) as the images were, got \(9, 3, 10, 26\)"):
+        target.mix(images[:, :, :10])
+
+
+# ---- Options of one mixer ----
+
+
+def test_lam_as_it_was_drawn():
+    images, labels = batch(300, (3, 8, 8))
+    for mixer in (CutMix, SaliencyMix, FMix):
+        _, target = mixer(alpha=0.7, correct_lam=False)(images, labels, seed=5)
+        assert torch.equal(target.lam, ops.sample_lam(300, 0.7, seed=5))
+        _, exact = mixer(alpha=0.7)(images, labels, seed=5)
+        assert not torch.equal(exact.lam, target.lam)
+    with pytest.raises(ValueError, match="correct_lam must be True with minmax"):
+        CutMix(minmax=(0.2, 0.8), correct_lam=False)
+
+
+def test_sides_within_limits():
+    images, labels = batch(500, (3, 20, 30))
+    _, target = CutMix(minmax=(0.2, 0.8))(images, labels, seed=1)
+    x1, y1, x2, y2 = target.box.unbind(1)
+    assert sorted({*(x2 - x1).tolist()}) == list(range(6, 24)) and sorted({*(y2 - y1).tolist()}) == list(range(4, 16))
+    for pair, error in (((0.8, 0.2), ValueError), ((-1, 0.5), ValueError), (0.5, TypeError)):
+        with pytest.raises(error, match="minmax"):
+            CutMix(minmax=pair)
+
+
+@pytest.mark.parametrize("mixer", [CutMix, SaliencyMix, ResizeMix])
+def test_in_place(mixer):
+    images, labels = batch()
+    want, expected = mixer()(images, labels, seed=3)
+    own = images.clone()
+    mixed, target = mixer(inplace=True)(own, labels, seed=3)
+    assert mixed.data_ptr() == own.data_ptr()
+    torch.testing.assert_close(own, want, rtol=0, atol=1e-6)
+    assert torch.equal(target.box, expected.box)
+    with pytest.raises(ValueError, match="inplace must be False with normalize"):
+        mixer(inplace=True, normalize=([0.5] * 3, [0.5] * 3))
+    with pytest.raises(ValueError, match="grad"):
+        mixer(inplace=True)(images.clone().requires_grad_(), labels)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_normalised_in_the_same_pass(name):
+    images, labels = batch(dtype=torch.uint8)
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+    wide = lambda value: torch.tensor(value).view(3, 1, 1)  # noqa: E731
+    mixed, target = MIXERS[name](normalize=(mean, std))(images, labels, seed=8)
+    expected = (naive_mix(images.float(), target) / 255 - wide(mean)) / wide(std)
+    torch.testing.assert_close(mixed, expected, rtol=0, atol=1e-5)
+    half, _ = MIXERS[name](normalize=(mean, std), dtype=torch.bfloat16)(images, labels, seed=8)
+    torch.testing.assert_close(half, expected.bfloat16(), rtol=0.01, atol=0.01)
+
+
+def test_saliencymix_centres_on_the_partners_peak():
+    images = torch.full((4, 3, 64, 64), 90, dtype=torch.uint8)
+    spots = [(10, 50), (40, 20), (30, 33), (50, 50)]
+    for image, (x, y) in zip(images, spots, strict=True):
+        image[:, y - 3 : y + 3, x - 3 : x + 3] = 250
+    peaks = ops.saliency_peak(images)
+    assert (peaks - torch.tensor(spots)).abs().max() <= 5
+    for images_of_a_kind, options in ((images, {}), ((images / 255 - 0.5) / 0.25, {"mean": 0.5, "std": 0.25})):
+        _, target = SaliencyMix(**options)(images_of_a_kind, torch.arange(4), seed=9)
+        drawn = ops.sample_lam(4, 1.0, seed=9)
+        box, lam = ops.cut_box(drawn, peaks[target.perm], (64, 64))
+        assert torch.equal(target.box, box) and torch.equal(target.lam, lam)
+    _, target = SaliencyMix(per_sample=False)(images, torch.arange(4), seed=9)
+    box, _ = ops.cut_box(ops.sample_lam(1, 1.0, seed=9), peaks[target.perm[:1]], (64, 64))
+    assert torch.equal(target.box, box.expand(4, 4))

@@ -1,0 +1,69 @@
+"""Partners from other ranks: two processes with half the batch each make the mixes that one makes of all of it."""
+
+import os
+
+import pytest
+import torch
+from torch import distributed as dist
+from torch import multiprocessing
+
+from sumix import CutMix, MixUp
+from tests.mixers import MIXERS
+
+NAMES = ("CutMix", "MixUp", "SaliencyMix", "FMix", "ResizeMix bilinear", "RandomMix all")
+N = 12
+
+
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    return (
+        torch.rand(N, 3, 16, 14, generator=generator),
+        torch.randint(0, 4, (N,), generator=generator),
+        torch.randint(0, 9, (N, 16, 14), generator=generator),
+    )
+
+
+def one_of_two(rank, folder):
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # whatever the host's name resolves to
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    mine = slice(rank * N // 2, (rank + 1) * N // 2)
+    images, labels, maps = (part[mine].contiguous() for part in batch())
+    results = {}
+    for name in NAMES:
+        for per_sample in (True, False):
+            mix = MIXERS[name](cross_rank=True, ignore_index=99, per_sample=per_sample, partners="cross_class")
+            seed = torch.tensor(5 if rank == 0 else 6)  # the first rank's counts
+            results[name, per_sample] = mix(images, labels, maps, seed=seed)
+    soft = CutMix(cross_rank=dist.group.WORLD, num_classes=4)(images, labels)[1]
+    assert soft.shape == (N // 2, 4)
+    with pytest.raises(ValueError, match="images must not require gradients with cross_rank"):
+        CutMix(cross_rank=True)(images.clone().requires_grad_(), labels)
+    torch.save({key: (mixed, tuple(target), maps) for key, (mixed, target, maps) in results.items()}, f"{folder}/{rank}")
+    dist.destroy_process_group()
+
+
+def test_two_ranks_mix_as_one(tmp_path):
+    multiprocessing.spawn(one_of_two, args=(tmp_path,), nprocs=2)
+    halves = [torch.load(tmp_path / str(rank)) for rank in range(2)]
+    images, labels, maps = batch()
+    crossed = 0
+    for name in NAMES:
+        for per_sample in (True, False):
+            mix = MIXERS[name](ignore_index=99, per_sample=per_sample, partners="cross_class")
+            mixed, target, marked = mix(images, labels, maps, seed=5)
+            (first, said_first, maps_first), (second, said_second, maps_second) = (h[name, per_sample] for h in halves)
+            torch.testing.assert_close(torch.cat([first, second]), mixed, rtol=0, atol=1e-6)
+            assert torch.equal(torch.cat([maps_first, maps_second]), marked)
+            for part, one, other in zip(target[:4], said_first, said_second, strict=False):
+                assert torch.equal(torch.cat([one, other]), part)
+            crossed += int((said_first[3] >= N // 2).sum())
+    assert crossed > 0
+
+
+def test_misuse_is_named():
+    images, labels, _ = batch()
+    with pytest.raises(TypeError, match="cross_rank must be a bool or a torch.distributed.ProcessGroup, got int"):
+        CutMix(cross_rank=1)
+    with pytest.raises(ValueError, match=r"cross_rank must be False, or torch.distributed.init_process_group"):
+        MixUp(cross_rank=True)(images, labels)
