@@ -154,6 +154,16 @@ struct sumix_soft_labels_args {
   float *soft;  // (n, k)
 };
 
+/* The k[i] largest pixels of image i become 1, the others 0, equal ones by index. With soft, the soft[i] ranks to either
+ * side of the threshold ramp from 1 to 0. */
+struct sumix_mask_top_k_args {
+  int64_t n, size;      // size: pixels of an image, below 2^31
+  const float *grey;    // (n, size)
+  const int64_t *k;     // (n), 0 to size
+  const int64_t *soft;  // (n), 0 to min(k, size - k), or NULL
+  void *mask;           // (n, size) float
+};
+
 /* X(name): the kernel sumix_<name>, which takes struct sumix_<name>_args. */
 #define SUMIX_KERNELS(X)                                                                                               \
   X(uncertainty)                                                                                                       \
@@ -166,7 +176,8 @@ struct sumix_soft_labels_args {
   X(mix_linear)                                                                                                        \
   X(mix_linear_backward)                                                                                               \
   X(cut_box)                                                                                                           \
-  X(soft_labels)
+  X(soft_labels)                                                                                                       \
+  X(mask_top_k)
 
 /* The CPU kernels in use: those of the best instruction set that this processor has. */
 struct sumix_cpu_kernels {
