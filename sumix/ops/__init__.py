@@ -4,8 +4,9 @@ Each is a thin layer over `torch.ops.sumix.<name>`, whose arguments are plainer 
 """
 
 from sumix.ops.loss import SUMixParts, sumix_loss
+from sumix.ops.mask import mask_top_k
 from sumix.ops.mix import mix_box, mix_linear
 from sumix.ops.semantic_distance import semantic_distance
 from sumix.ops.uncertainty import uncertainty
 
-__all__ = ["SUMixParts", "mix_box", "mix_linear", "semantic_distance", "sumix_loss", "uncertainty"]
+__all__ = ["SUMixParts", "mask_top_k", "mix_box", "mix_linear", "semantic_distance", "sumix_loss", "uncertainty"]

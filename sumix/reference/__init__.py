@@ -16,6 +16,7 @@ from sumix.reference.loss import (
     sumix_loss_backward,
     sumix_loss_explicit,
 )
+from sumix.reference.mask import mask_top_k
 from sumix.reference.mix import (
     cut_box,
     mix_box,
@@ -33,6 +34,7 @@ __all__ = [
     "REDUCTIONS",
     "WEIGHTINGS",
     "cut_box",
+    "mask_top_k",
     "mix_box",
     "mix_box_backward",
     "mix_linear",
