@@ -17,12 +17,21 @@ from sumix.reference.loss import (
     sumix_loss_explicit,
 )
 from sumix.reference.mix import (
-    cut_box,
     mix_box,
     mix_box_backward,
     mix_linear,
     mix_linear_backward,
     soft_labels,
+)
+from sumix.reference.sample import (
+    cut_box,
+    philox,
+    sample_box,
+    sample_lam,
+    sample_normal,
+    sample_perm,
+    sample_seed,
+    sample_uniform,
 )
 from sumix.reference.semantic_distance import semantic_distance
 from sumix.reference.uncertainty import uncertainty, uncertainty_backward
@@ -37,7 +46,14 @@ __all__ = [
     "mix_box_backward",
     "mix_linear",
     "mix_linear_backward",
+    "philox",
     "published_loss",
+    "sample_box",
+    "sample_lam",
+    "sample_normal",
+    "sample_perm",
+    "sample_seed",
+    "sample_uniform",
     "scale_of",
     "semantic_distance",
     "soft_labels",
