@@ -1,6 +1,7 @@
 /* The k largest pixels of each image, as a mask: how FMix (Harris et al., arXiv 2002.12047) cuts its grey images.
  *
- *   mask[i, j] = 1 if pixel j is among the k[i] largest of grey[i], else 0           grey (n, size), k (n)
+ *   sample_top_k   k[i] = floor or ceil of lam[i] size, each with probability 1/2                            lam (n)
+ *   mask_top_k     mask[i, j] = 1 if pixel j is among the k[i] largest of grey[i], else 0    grey (n, size), k (n)
  *
  * and with a soft edge of s = soft[i] ranks to either side, the pixel of rank q = k - s .. k + s - 1 (rank 0 is the
  * largest) is 1 - (q - k + s) / (2 s - 1): a ramp from 1 to 0, both ends included. Its sum is s, so the mask's mean is
@@ -24,7 +25,7 @@
  */
 #include <math.h>
 
-#include "../maths.h"
+#include "../random.h"
 #include "isa.h"
 #include "parallel.h"
 
@@ -32,6 +33,7 @@ enum {
   MAX_GUESSES = 20,
   BLOCK = 1 << 20,  // pixels whose count fits the lanes of a vector of int32
   RADIX = 256,
+  SAMPLE_COST = 64,  // in elements, for the share of work that a thread should have
 };
 
 static const uint32_t one = 0x3f800000u;  // 1.0f; 0.0f is 0
@@ -218,4 +220,28 @@ int SUMIX_KERNEL(mask_top_k)(const struct sumix_mask_top_k_args *a, struct sumix
   SUMIX_TRY(sumix_parallel_rows(a->n, 2 * a->size, top_k_rows, &task, status));
   if (task.failed) return sumix_out_of_memory(status);
   return 0;
+}
+
+static void sample_rows(int64_t begin, int64_t end, void *context)
+{
+  const struct sumix_sample_top_k_args *const args = ((struct sumix_task *)context)->args;
+  const uint64_t seed = (uint64_t)*args->seed;
+  for (int64_t i = begin; i < end; i++) {
+    const struct sumix_words words = sumix_philox(seed, (uint64_t)i, 0, SUMIX_STREAM_TOP_K);
+    const double lam = args->lam[i], size = (double)args->size, wanted = lam * size;
+    const int64_t k = (int64_t)(words.w[0] >> 31 ? ceil(wanted) : floor(wanted));
+    const double share = fmin(args->max_soft, fmin(lam, 1 - lam));
+    const int64_t soft = (int64_t)(share * size), most = k < args->size - k ? k : args->size - k;
+    args->k[i] = k;
+    args->soft[i] = soft < most ? soft : most;
+    args->exact_lam[i] = (float)((double)k / size);
+  }
+}
+
+int SUMIX_KERNEL(sample_top_k)(const struct sumix_sample_top_k_args *a, struct sumix_status *status)
+{
+  for (int64_t i = 0; i < a->n; i++)  // written so that NaN fails
+    SUMIX_CHECK(a->lam[i] >= 0 && a->lam[i] <= 1, status, "lam[%lld] is %g, expected 0 to 1", (long long)i,
+                (double)a->lam[i]);
+  return sumix_parallel_rows(a->n, SAMPLE_COST, sample_rows, &(struct sumix_task){a, false}, status);
 }

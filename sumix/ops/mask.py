@@ -1,12 +1,69 @@
-"""Masks from grey images: the k largest pixels of each."""
+"""Masks from grey images: how many pixels they keep, and the k largest of each."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sumix import reference
 from sumix.ops import checks, dispatch
+from sumix.ops.sample import _call, _seed
 
+_sample_top_k = torch.ops.sumix.sample_top_k.default
 _mask_top_k = torch.ops.sumix.mask_top_k.default
+
+
+def sample_top_k(
+    lam: Tensor,
+    size: int,
+    *,
+    max_soft: float = 0.0,
+    seed: Tensor | int | None = None,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""How many pixels each mask is to keep, as FMix draws it, and how wide its soft edge is: for `mask_top_k`.
+
+    :math:`\lambda \cdot size` is rounded up or down with equal probability, whatever its fraction.
+
+    Parameters
+    ----------
+    lam : Tensor, shape (N,), floating point
+        Weight that the own image is to have, 0 to 1. Used in float32.
+    size : int
+        Pixels of an image, 1 to :math:`2^{31} - 1`.
+    max_soft : float
+        Half width of the soft edge as a share of the image, 0 to 0.5.
+    seed, generator
+        See `sample_lam`; on the device of `lam`.
+
+    Returns
+    -------
+    k : Tensor, shape (N,), int64
+        Pixels to keep.
+    soft : Tensor, shape (N,), int64
+        :math:`\lfloor \min(max\_soft, \lambda, 1 - \lambda) \cdot size \rfloor`, and at most k and what k leaves.
+    lam : Tensor, shape (N,), float32
+        The exact weight, k / size: the mean of the mask.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If a number is out of range or devices do not fit together; on CPU, outside of torch.compile, also if a weight
+        is NaN or not within 0 to 1.
+
+    References
+    ----------
+    Harris et al., "FMix: Enhancing Mixed Sample Data Augmentation", arXiv 2002.12047.
+    """
+    if checks.floating(lam, "lam").ndim != 1:
+        raise ValueError(f"lam must be (N,), got {checks.shape(lam)}")
+    if checks.count(size, "size") >= 2**31:
+        raise ValueError(f"size must be below 2^31, got {size}")
+    max_soft = checks.number(max_soft, "max_soft", 0, 0.5)
+    lam = lam.detach().to(torch.float32).contiguous()
+    return _call(_sample_top_k, _seed(seed, generator, lam.device), lam, size, max_soft)
 
 
 def mask_top_k(grey: Tensor, k: Tensor, soft: Tensor | None = None) -> Tensor:
@@ -62,19 +119,29 @@ def mask_top_k(grey: Tensor, k: Tensor, soft: Tensor | None = None) -> Tensor:
         checks.reraise(error)
 
 
+@torch.library.register_fake("sumix::sample_top_k")
+def _(seed: Tensor, lam: Tensor, size: int, max_soft: float) -> tuple[Tensor, Tensor, Tensor]:
+    dispatch.one_device(seed, lam)
+    return seed.new_empty(lam.shape), seed.new_empty(lam.shape), lam.new_empty(lam.shape)
+
+
+torch.library.impl("sumix::sample_top_k", "default", reference.sample_top_k)  # devices without kernels
+
+
 @torch.library.register_fake("sumix::mask_top_k")
 def _(grey: Tensor, k: Tensor, soft: Tensor) -> Tensor:
     dispatch.one_device(grey, k, soft)
     return grey.new_empty(grey.shape)
 
 
-@torch.library.impl("sumix::mask_top_k", "default")  # devices without kernels
+@torch.library.impl("sumix::mask_top_k", "default")
 def _(grey: Tensor, k: Tensor, soft: Tensor) -> Tensor:
     return reference.mask_top_k(grey, k, None if soft.shape == (0,) else soft)
 
 
-def _none(ctx, grad: Tensor) -> None:
-    raise RuntimeError("sumix::mask_top_k has no gradient: detach its inputs, as sumix.ops.mask_top_k does")
+def _none(ctx: Any, *grads: Tensor) -> None:
+    raise RuntimeError("sumix's masks have no gradient: detach the inputs, as sumix.ops does")
 
 
+torch.library.register_autograd("sumix::sample_top_k", _none)
 torch.library.register_autograd("sumix::mask_top_k", _none)

@@ -1,7 +1,23 @@
-"""Masks: the k largest pixels, by sorting."""
+"""Masks: how many pixels they keep, and the k largest by sorting."""
 
 import torch
 from torch import Tensor
+
+from sumix.reference.sample import philox
+
+TOP_K = 8  # the stream of csrc/random.h
+
+
+def sample_top_k(seed: Tensor, lam: Tensor, size: int, max_soft: float) -> tuple[Tensor, Tensor, Tensor]:
+    """k (N,), int64: lam size rounded up or down by a coin; soft (N,), int64: floor(min(max_soft, lam, 1 - lam) size).
+
+    And the exact lam, k / size, float32.
+    """
+    wide = lam.to(torch.float32 if lam.device.type == "mps" else torch.float64)  # which has no float64
+    up = philox(seed, torch.arange(lam.shape[0], device=seed.device), 0, TOP_K)[0] >> 31 == 1
+    k = torch.where(up, (wide * size).ceil(), (wide * size).floor()).to(torch.int64)
+    soft = (torch.minimum(wide, 1 - wide).clamp(max=max_soft) * size).to(torch.int64)
+    return k, torch.minimum(soft, torch.minimum(k, size - k)), (k / size).to(torch.float32)
 
 
 def mask_top_k(grey: Tensor, k: Tensor, soft: Tensor | None = None) -> Tensor:

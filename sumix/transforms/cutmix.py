@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 from sumix.ops.mix import dense, run
+from sumix.ops.sample import draw_seed
 from sumix.transforms.base import Mixer
 
-_cut_box = torch.ops.sumix.cut_box.default
+_sample_box = torch.ops.sumix.sample_box.default
 _mix_box = torch.ops.sumix.mix_box.default
 
 
@@ -54,14 +55,21 @@ class CutMix(Mixer):
     MIN_DIM = 3
 
     def mix(self, images: Tensor, perm: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
-        share = self.draw(images, generator)
-        centre = self.like(images, 2).uniform_(generator=generator)
-        signals = images.ndim == 3
+        n, signals = perm.shape[0], images.ndim == 3
         if signals:  # images of one row
             images = images.unsqueeze(-2)
-        box, lam = _cut_box(share, centre, images.shape[-2], images.shape[-1], signals)
+        box, lam = _sample_box(
+            draw_seed(images.device, generator),
+            n if self.per_sample else 1,
+            images.shape[-2],
+            images.shape[-1],
+            int(signals),
+            self.alpha,
+            self.p,
+            0.0,
+            1.0,
+        )
         if not self.per_sample:
-            n = perm.shape[0]
             box, lam = box.expand(n, 4).contiguous(), lam.expand(n).contiguous()
         mixed = run(_mix_box, dense(images), box, perm)
         return (mixed.squeeze(-2), lam, box[:, ::2].contiguous()) if signals else (mixed, lam, box)
