@@ -25,6 +25,9 @@ FLAGS = [
 V3 = ["-mavx2", "-mfma", "-mbmi2"]
 V4 = [*V3, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
 X86_LEVELS = platform.machine() in ("x86_64", "AMD64") and platform.system() == "Linux"
+# What promises equal bits everywhere: csrc/random.h says why.
+EXACT = ["-ffp-contract=off", "-DSUMIX_NO_CONTRACTION"]
+EXACT_SOURCES = ["csrc/cpu/mask.c", "csrc/cpu/sample.c"]
 ISAS = {"baseline": [], "v3": V3, "v4": V4} if X86_LEVELS else {"baseline": []}
 
 
@@ -34,11 +37,13 @@ class BuildKernels(build_ext):
     def build_extension(self, ext: Extension) -> None:
         objects = []
         for isa, flags in ISAS.items():
-            objects += self.compiler.compile(
-                sorted(glob("csrc/cpu/*.c")),
-                output_dir=os.path.join(self.build_temp, isa),
-                extra_postargs=[*FLAGS, *flags, f"-DSUMIX_ISA={isa}"],
-            )
+            others = sorted(set(glob("csrc/cpu/*.c")) - set(EXACT_SOURCES))
+            for sources, more in ((others, []), (EXACT_SOURCES, EXACT)):
+                objects += self.compiler.compile(
+                    sources,
+                    output_dir=os.path.join(self.build_temp, isa),
+                    extra_postargs=[*FLAGS, *flags, f"-DSUMIX_ISA={isa}", *more],
+                )
         ext.extra_objects = objects
         super().build_extension(ext)
 

@@ -51,6 +51,28 @@ struct sumix_semantic_distance_args {
   void *alpha;     // (n, k)
 };
 
+/* How many pixels of an image of `size` a mask is to keep for lam: floor or ceil of lam size, each with probability 1/2,
+ * and the half width of its soft edge in ranks. */
+struct sumix_sample_top_k_args {
+  const int64_t *seed;  // one
+  int64_t n, size;
+  double max_soft;   // 0 to 1/2
+  const float *lam;  // (n), 0 to 1
+  int64_t *k;        // (n)
+  int64_t *soft;     // (n): floor(min(max_soft, lam, 1 - lam) size), at most k and size - k
+  float *exact_lam;  // (n): k / size
+};
+
+/* The k[i] largest pixels of image i become 1, the others 0, equal ones by index. With soft, the soft[i] ranks to either
+ * side of the threshold ramp from 1 to 0. */
+struct sumix_mask_top_k_args {
+  int64_t n, size;      // size: pixels of an image, below 2^31
+  const float *grey;    // (n, size)
+  const int64_t *k;     // (n), 0 to size
+  const int64_t *soft;  // (n), 0 to min(k, size - k), or NULL
+  void *mask;           // (n, size) float
+};
+
 enum sumix_ratio { SUMIX_RATIO_AREA, SUMIX_RATIO_PUBLISHED, SUMIX_RATIO_SEMANTIC, SUMIX_NUM_RATIOS };
 enum sumix_weighting { SUMIX_WEIGHTING_SAMPLE, SUMIX_WEIGHTING_BATCH, SUMIX_NUM_WEIGHTINGS };
 enum sumix_reduction { SUMIX_REDUCTION_NONE, SUMIX_REDUCTION_MEAN, SUMIX_REDUCTION_SUM, SUMIX_NUM_REDUCTIONS };
@@ -132,18 +154,6 @@ struct sumix_mix_linear_backward_args {
   void *grad_x;
 };
 
-/* The box of CutMix: sides floor(height sqrt(share)), floor(width sqrt(share)) about the pixel at floor(centre * size),
- * half sides by integer division, clipped to the image. Spanning the height: side floor(width share), all rows. lam is
- * what is left of the image, 1 - area / (height width). */
-struct sumix_cut_box_args {
-  int64_t n, height, width;
-  bool full_height;
-  const double *share;   // (n), 0 to 1
-  const double *centre;  // (n, 2): x, y, in [0, 1)
-  int64_t *box;          // (n, 4)
-  float *lam;            // (n)
-};
-
 /* soft[i] = smoothing / k everywhere, plus (1 - smoothing) lam[i] at y_a[i] and (1 - smoothing) (1 - lam[i]) at y_b[i].
  */
 struct sumix_soft_labels_args {
@@ -154,18 +164,96 @@ struct sumix_soft_labels_args {
   float *soft;  // (n, k)
 };
 
+/* What is drawn for sample i depends on seed[0] and i; csrc/random.h says how. */
+struct sumix_sample_lam_args {
+  const int64_t *seed;  // one
+  int64_t n;
+  double alpha, p;  // lam is Beta(alpha, alpha), or 1 with probability 1 - p
+  float *lam;       // (n)
+};
+
+enum sumix_partners {
+  SUMIX_PARTNERS_ANY,              // a uniformly random permutation
+  SUMIX_PARTNERS_NO_FIXED_POINTS,  // a uniformly random one of a single cycle
+  SUMIX_PARTNERS_CROSS_CLASS,      // nobody of the own class, as far as possible
+  SUMIX_NUM_PARTNERS
+};
+struct sumix_sample_perm_args {
+  const int64_t *seed;  // one
+  enum sumix_partners partners;
+  int64_t n;
+  const int64_t *labels;  // (n), any; read for CROSS_CLASS
+  int64_t *perm;          // (n)
+};
+
+/* Boxes (x1, y1, x2, y2), ends exclusive, within images of height x width, and lam = 1 - area / (height width). With
+ * probability 1 - p a box is (0, 0, 0, 0). Half sides are rounded down. */
+enum sumix_box_kind {
+  SUMIX_BOX_CUT,     // sides floor(size sqrt(1 - lam)), lam as sample_lam draws it, about any pixel, clipped
+  SUMIX_BOX_SPAN,    // all rows of floor(width (1 - lam)) columns about any column, clipped
+  SUMIX_BOX_MINMAX,  // sides from floor(size low) to below floor(size high), wherever the box fits
+  SUMIX_BOX_RESIZE,  // sides floor(size tau) about any pixel, clipped; tau = lam, drawn again from low to high if outside
+                     // or if alpha is 0
+  SUMIX_NUM_BOX_KINDS
+};
+struct sumix_sample_box_args {
+  const int64_t *seed;  // one
+  enum sumix_box_kind kind;
+  int64_t n, height, width;
+  double alpha, p, low, high;
+  int64_t *box;  // (n, 4)
+  float *lam;    // (n)
+};
+
+/* The box of SUMIX_BOX_CUT about a given pixel, for a given lam; exact_lam is what is left of the image. */
+struct sumix_cut_box_args {
+  int64_t n, height, width;
+  const float *lam;       // (n), 0 to 1
+  const int64_t *centre;  // (n, 2): x, y
+  int64_t *box;           // (n, 4)
+  float *exact_lam;       // (n)
+};
+
+/* Uniform in [0, 1), or standard normal. */
+struct sumix_sample_noise_args {
+  const int64_t *seed;  // one
+  int64_t n, size;
+  float *out;  // (n, size)
+};
+struct sumix_sample_uniform_args {
+  struct sumix_sample_noise_args noise;
+};
+struct sumix_sample_normal_args {
+  struct sumix_sample_noise_args noise;
+};
+
+/* n seeds from one. */
+struct sumix_sample_seed_args {
+  const int64_t *seed;  // one
+  int64_t n;
+  int64_t *seeds;  // (n)
+};
+
 /* X(name): the kernel sumix_<name>, which takes struct sumix_<name>_args. */
 #define SUMIX_KERNELS(X)                                                                                               \
+  X(sample_lam)                                                                                                        \
+  X(sample_perm)                                                                                                       \
+  X(sample_box)                                                                                                        \
+  X(cut_box)                                                                                                           \
+  X(sample_uniform)                                                                                                    \
+  X(sample_normal)                                                                                                     \
+  X(sample_seed)                                                                                                       \
   X(uncertainty)                                                                                                       \
   X(uncertainty_backward)                                                                                              \
   X(semantic_distance)                                                                                                 \
+  X(sample_top_k)                                                                                                      \
+  X(mask_top_k)                                                                                                        \
   X(loss)                                                                                                              \
   X(loss_backward)                                                                                                     \
   X(mix_box)                                                                                                           \
   X(mix_box_backward)                                                                                                  \
   X(mix_linear)                                                                                                        \
   X(mix_linear_backward)                                                                                               \
-  X(cut_box)                                                                                                           \
   X(soft_labels)
 
 /* The CPU kernels in use: those of the best instruction set that this processor has. */

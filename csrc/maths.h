@@ -13,28 +13,34 @@
 #include <stdint.h>
 #include <string.h>
 
-static inline float sumix_float_of_bits(uint32_t bits)
+#ifdef __CUDACC__
+#define SUMIX_HD __host__ __device__
+#else
+#define SUMIX_HD
+#endif
+
+static inline SUMIX_HD float sumix_float_of_bits(uint32_t bits)
 {
   float value;
   memcpy(&value, &bits, sizeof value);
   return value;
 }
 
-static inline uint32_t sumix_bits_of_float(float value)
+static inline SUMIX_HD uint32_t sumix_bits_of_float(float value)
 {
   uint32_t bits;
   memcpy(&bits, &value, sizeof bits);
   return bits;
 }
 
-static inline double sumix_double_of_bits(uint64_t bits)
+static inline SUMIX_HD double sumix_double_of_bits(uint64_t bits)
 {
   double value;
   memcpy(&value, &bits, sizeof value);
   return value;
 }
 
-static inline uint64_t sumix_bits_of_double(double value)
+static inline SUMIX_HD uint64_t sumix_bits_of_double(double value)
 {
   uint64_t bits;
   memcpy(&bits, &value, sizeof bits);

@@ -1,5 +1,5 @@
-/* sumix::mix_box and sumix::mix_linear and their backward ops, sumix::cut_box, sumix::soft_labels: check, allocate in
- * the input's memory format, run. */
+/* sumix::mix_box and sumix::mix_linear and their backward ops, sumix::soft_labels: check, allocate in the input's memory
+ * format, run. */
 #include "boxed.h"
 #include "ops.h"
 
@@ -117,34 +117,6 @@ static int mix_linear_backward(const StableIValue *args, StableIValue *results, 
 }
 SUMIX_BOXED(mix_linear_backward, 3)
 
-static int cut_box(const StableIValue *args, StableIValue *results, struct sumix_status *status)
-{
-  struct sumix_tensor share, centre, box, lam;
-  const int64_t height = sumix_int(args[2]), width = sumix_int(args[3]), most = INT64_C(1) << 31;
-  SUMIX_TRY(sumix_tensor_read_contiguous(args[0], "share", &share, status));
-  SUMIX_TRY(sumix_tensor_read_contiguous(args[1], "centre", &centre, status));
-  SUMIX_CHECK(height >= 0 && height < most && width >= 0 && width < most, status, "no image is %lld x %lld",
-              (long long)height, (long long)width);
-  SUMIX_TRY(sumix_tensor_expect(&share, SUMIX_FLOAT64, 1, (const int64_t[]){-1}, &share, status));
-  const int64_t n = share.sizes[0];
-  SUMIX_TRY(sumix_tensor_expect(&centre, SUMIX_FLOAT64, 2, (const int64_t[]){n, 2}, &share, status));
-  SUMIX_TRY(sumix_tensor_new(&share, SUMIX_INT64, 2, (const int64_t[]){n, 4}, NULL, &results[0], &box, status));
-  SUMIX_TRY(sumix_tensor_new(&share, SUMIX_FLOAT32, 1, &n, NULL, &results[1], &lam, status));
-  return sumix_cpu.cut_box(
-      &(struct sumix_cut_box_args){
-          .n = n,
-          .height = height,
-          .width = width,
-          .full_height = sumix_bool(args[4]),
-          .share = share.data,
-          .centre = centre.data,
-          .box = box.data,
-          .lam = lam.data,
-      },
-      status);
-}
-SUMIX_BOXED(cut_box, 2)
-
 static int soft_labels(const StableIValue *args, StableIValue *results, struct sumix_status *status)
 {
   struct sumix_tensor y_a, y_b, lam, soft;
@@ -172,8 +144,6 @@ const struct sumix_op_entry sumix_mix_ops[] = {
     {"mix_linear(Tensor x, Tensor lam, Tensor perm) -> Tensor", "mix_linear", boxed_mix_linear},
     {"mix_linear_backward(Tensor grad_out, Tensor lam, Tensor perm) -> Tensor", "mix_linear_backward",
      boxed_mix_linear_backward},
-    {"cut_box(Tensor share, Tensor centre, SymInt height, SymInt width, bool full_height) -> (Tensor, Tensor)",
-     "cut_box", boxed_cut_box},
     {"soft_labels(Tensor y_a, Tensor y_b, Tensor lam, SymInt num_classes, float label_smoothing) -> Tensor",
      "soft_labels", boxed_soft_labels},
     {0},

@@ -9,7 +9,7 @@ struct sumix_op_entry {
   BoxedKernel cpu;
 };
 
-extern const struct sumix_op_entry sumix_uncertainty_ops[], sumix_semantic_distance_ops[], sumix_loss_ops[],
-    sumix_mix_ops[];
+extern const struct sumix_op_entry sumix_uncertainty_ops[], sumix_semantic_distance_ops[], sumix_mask_ops[],
+    sumix_loss_ops[], sumix_mix_ops[], sumix_sample_ops[];
 
 #endif

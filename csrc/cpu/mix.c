@@ -3,7 +3,6 @@
  *   mix_box      out[i] = x[i] with box[i] filled from x[perm[i]]                  (CutMix; Yun et al., ICCV 2019)
  *   mix_linear   out[i] = lam[i] x[i] + (1 - lam[i]) x[perm[i]]                    (Mixup; Zhang et al., ICLR 2018)
  *
- *   cut_box      the boxes for mix_box from the share of the image that each should cover
  *   soft_labels  the targets that go with either
  *
  * x[perm] is never gathered. mix_box copies every byte of the result once: in memory order the result is an alternation
@@ -275,34 +274,6 @@ int SUMIX_KERNEL(mix_linear_backward)(const struct sumix_mix_linear_backward_arg
                           in_double(a->dtype) ? linear_gradient_f64 : linear_gradient_f32, &task, status);
   free(task.partners.first);
   return failed;
-}
-
-/* The pixels from `from` to `to` along a side of `size` that a box of this share about this centre covers. */
-static void cut(int64_t size, double share, double centre, int64_t *from, int64_t *to)
-{
-  const int64_t half = (int64_t)((double)size * share) / 2, at = (int64_t)((double)size * centre);
-  *from = at > half ? at - half : 0;
-  *to = at + half < size ? at + half : size;
-}
-
-int SUMIX_KERNEL(cut_box)(const struct sumix_cut_box_args *a, struct sumix_status *status)
-{
-  for (int64_t i = 0; i < a->n; i++) {
-    const double share = a->share[i], x = a->centre[2 * i], y = a->centre[2 * i + 1];
-    SUMIX_CHECK(share >= 0 && share <= 1, status, "share[%lld] is %g, expected 0 to 1", (long long)i, share);
-    SUMIX_CHECK(x >= 0 && x < 1 && y >= 0 && y < 1, status, "centre[%lld] is (%g, %g), expected 0 to below 1",
-                (long long)i, x, y);
-    int64_t *const box = a->box + 4 * i;
-    const double side = a->full_height ? share : sqrt(share);
-    cut(a->width, side, x, &box[0], &box[2]);
-    if (a->full_height)
-      box[1] = 0, box[3] = a->height;
-    else
-      cut(a->height, side, y, &box[1], &box[3]);
-    const double area = (double)((box[2] - box[0]) * (box[3] - box[1])), whole = (double)a->height * (double)a->width;
-    a->lam[i] = area > 0 ? (float)(1 - area / whole) : 1;
-  }
-  return 0;
 }
 
 static void soft_rows(int64_t begin, int64_t end, void *context)

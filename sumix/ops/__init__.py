@@ -4,8 +4,36 @@ Each is a thin layer over `torch.ops.sumix.<name>`, whose arguments are plainer 
 """
 
 from sumix.ops.loss import SUMixParts, sumix_loss
+from sumix.ops.mask import mask_top_k, sample_top_k
 from sumix.ops.mix import mix_box, mix_linear
+from sumix.ops.sample import (
+    cut_box,
+    draw_seed,
+    sample_box,
+    sample_lam,
+    sample_normal,
+    sample_perm,
+    sample_seed,
+    sample_uniform,
+)
 from sumix.ops.semantic_distance import semantic_distance
 from sumix.ops.uncertainty import uncertainty
 
-__all__ = ["SUMixParts", "mix_box", "mix_linear", "semantic_distance", "sumix_loss", "uncertainty"]
+__all__ = [
+    "SUMixParts",
+    "cut_box",
+    "draw_seed",
+    "mask_top_k",
+    "mix_box",
+    "mix_linear",
+    "sample_box",
+    "sample_lam",
+    "sample_normal",
+    "sample_perm",
+    "sample_seed",
+    "sample_top_k",
+    "sample_uniform",
+    "semantic_distance",
+    "sumix_loss",
+    "uncertainty",
+]

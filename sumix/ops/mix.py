@@ -167,14 +167,6 @@ for _name in ("mix_box", "mix_box_backward", "mix_linear", "mix_linear_backward"
     torch.library.impl(f"sumix::{_name}", "default", fallback(_name))
     torch.library.register_fake(f"sumix::{_name}", _fake)
 
-torch.library.impl("sumix::cut_box", "default", reference.cut_box)
-
-
-@torch.library.register_fake("sumix::cut_box")
-def _(share: Tensor, centre: Tensor, height: int, width: int, full_height: bool) -> tuple[Tensor, Tensor]:
-    return share.new_empty((share.shape[0], 4), dtype=torch.int64), share.new_empty(share.shape, dtype=torch.float32)
-
-
 torch.library.impl("sumix::soft_labels", "default", reference.soft_labels)
 
 

@@ -16,13 +16,23 @@ from sumix.reference.loss import (
     sumix_loss_backward,
     sumix_loss_explicit,
 )
+from sumix.reference.mask import mask_top_k, sample_top_k
 from sumix.reference.mix import (
-    cut_box,
     mix_box,
     mix_box_backward,
     mix_linear,
     mix_linear_backward,
     soft_labels,
+)
+from sumix.reference.sample import (
+    cut_box,
+    philox,
+    sample_box,
+    sample_lam,
+    sample_normal,
+    sample_perm,
+    sample_seed,
+    sample_uniform,
 )
 from sumix.reference.semantic_distance import semantic_distance
 from sumix.reference.uncertainty import uncertainty, uncertainty_backward
@@ -33,11 +43,20 @@ __all__ = [
     "REDUCTIONS",
     "WEIGHTINGS",
     "cut_box",
+    "mask_top_k",
     "mix_box",
     "mix_box_backward",
     "mix_linear",
     "mix_linear_backward",
+    "philox",
     "published_loss",
+    "sample_box",
+    "sample_lam",
+    "sample_normal",
+    "sample_perm",
+    "sample_seed",
+    "sample_top_k",
+    "sample_uniform",
     "scale_of",
     "semantic_distance",
     "soft_labels",

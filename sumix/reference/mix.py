@@ -57,24 +57,6 @@ def mix_linear_backward(grad_out: Tensor, lam: Tensor, perm: Tensor) -> Tensor:
     return torch.where(own == 0, 0, own * grad).index_add(0, perm, shared).to(grad_out.dtype)
 
 
-def cut_box(share: Tensor, centre: Tensor, height: int, width: int, full_height: bool) -> tuple[Tensor, Tensor]:
-    """CutMix's boxes (N, 4), int64, and exact lam (N,), float32, for the partner's share (N,) of each image.
-
-    Sides are floor(size sqrt(share)), half sides rounded down; the centre (N, 2), x and y in [0, 1), means the pixel
-    floor(size centre). With full_height a box spans all rows and floor(width share) columns.
-    """
-    sides = share if full_height else share.sqrt()
-    spans = []
-    for size, at in zip((width, height), centre.unbind(1), strict=True):
-        half, at = (size * sides).floor().div(2).floor(), (size * at).floor()
-        spans.append(((at - half).clamp(min=0), (at + half).clamp(max=size)))
-    if full_height:
-        spans[1] = (torch.zeros_like(share), torch.full_like(share, height))
-    (x1, x2), (y1, y2) = spans
-    lam = 1 - (x2 - x1) * (y2 - y1) / max(height * width, 1)
-    return torch.stack([x1, y1, x2, y2], dim=1).to(torch.int64), lam.to(torch.float32)
-
-
 def soft_labels(y_a: Tensor, y_b: Tensor, lam: Tensor, num_classes: int, label_smoothing: float = 0.0) -> Tensor:
     """Targets (N, num_classes): lam at y_a, 1 - lam at y_b, and of these the share label_smoothing spread evenly."""
     shares = torch.stack([lam, 1 - lam], dim=1) * (1 - label_smoothing)
