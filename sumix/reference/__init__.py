@@ -24,6 +24,7 @@ from sumix.reference.mix import (
     mix_linear_backward,
     soft_labels,
 )
+from sumix.reference.saliency import saliency, saliency_peak
 from sumix.reference.semantic_distance import semantic_distance
 from sumix.reference.uncertainty import uncertainty, uncertainty_backward
 
@@ -38,6 +39,8 @@ __all__ = [
     "mix_linear",
     "mix_linear_backward",
     "published_loss",
+    "saliency",
+    "saliency_peak",
     "scale_of",
     "semantic_distance",
     "soft_labels",
