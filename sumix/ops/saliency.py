@@ -17,9 +17,7 @@ ORDERS = ("rgb", "bgr")
 PerChannel = float | Sequence[float] | Tensor
 
 
-def saliency(
-    x: Tensor, *, order: str = "rgb", mean: PerChannel | None = None, std: PerChannel | None = None
-) -> Tensor:
+def saliency(x: Tensor, *, order: str = "rgb", mean: PerChannel | None = None, std: PerChannel | None = None) -> Tensor:
     r"""Fine-grained static saliency: how far each pixel is from its surroundings, at six sizes of them.
 
     On images of 8 bits and in whole numbers, identical to OpenCV's `StaticSaliencyFineGrained` (times 255) up to
@@ -96,9 +94,7 @@ def saliency_peak(
     return _call(_saliency_peak, x, order, mean, std)
 
 
-def _call(
-    op: Callable[..., Tensor], x: Tensor, order: str, mean: PerChannel | None, std: PerChannel | None
-) -> Tensor:
+def _call(op: Callable[..., Tensor], x: Tensor, order: str, mean: PerChannel | None, std: PerChannel | None) -> Tensor:
     if checks.tensor(x, "x").dtype is not torch.uint8 and not x.is_floating_point():
         raise TypeError(f"x must be uint8 or floating point, got {x.dtype}")
     if x.dtype is not torch.uint8:
