@@ -55,7 +55,7 @@ def saliency(x: Tensor, mean: Tensor, std: Tensor, bgr: bool) -> Tensor:
     How far each pixel is above and below the mean of its neighbours, in windows of six sizes, added up.
     """
     grey = smooth(smooth(grey_levels(to_8_bits(x.unsqueeze(1) if x.ndim == 3 else x, mean, std), bgr)))
-    n, height, width = grey.shape
+    _, height, width = grey.shape
     if grey.numel() == 0:
         return grey.to(torch.uint8)
     integral = F.pad(grey.cumsum(1).cumsum(2), (1, 0, 1, 0))
