@@ -234,6 +234,19 @@ struct sumix_sample_seed_args {
   int64_t *seeds;  // (n)
 };
 
+/* Fine-grained static saliency of each image, and where it is highest. Images that are not uint8 are brought to 8 bits:
+ * 255 (std x + mean), or where mean is NULL from each image's own minimum and maximum. */
+struct sumix_saliency_args {
+  enum sumix_dtype dtype;  // uint8 or floating point
+  int64_t n, channels, height, width;
+  bool channels_last;       // x is (n, height, width, channels)
+  bool bgr;                 // blue is the first of three channels; else red
+  const void *x;            // (n, channels, height, width), 1 or 3 channels
+  const float *mean, *std;  // (channels), or NULL
+  uint8_t *map;             // (n, height, width), or NULL
+  int64_t *peak;            // (n, 2): x, y, the first in row-major order; or NULL
+};
+
 /* X(name): the kernel sumix_<name>, which takes struct sumix_<name>_args. */
 #define SUMIX_KERNELS(X)                                                                                               \
   X(sample_lam)                                                                                                        \
@@ -254,7 +267,8 @@ struct sumix_sample_seed_args {
   X(mix_box_backward)                                                                                                  \
   X(mix_linear)                                                                                                        \
   X(mix_linear_backward)                                                                                               \
-  X(soft_labels)
+  X(soft_labels)                                                                                                       \
+  X(saliency)
 
 /* The CPU kernels in use: those of the best instruction set that this processor has. */
 struct sumix_cpu_kernels {

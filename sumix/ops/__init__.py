@@ -6,6 +6,7 @@ Each is a thin layer over `torch.ops.sumix.<name>`, whose arguments are plainer 
 from sumix.ops.loss import SUMixParts, sumix_loss
 from sumix.ops.mask import mask_top_k, sample_top_k
 from sumix.ops.mix import mix_box, mix_linear
+from sumix.ops.saliency import saliency, saliency_peak
 from sumix.ops.sample import (
     cut_box,
     draw_seed,
@@ -26,6 +27,8 @@ __all__ = [
     "mask_top_k",
     "mix_box",
     "mix_linear",
+    "saliency",
+    "saliency_peak",
     "sample_box",
     "sample_lam",
     "sample_normal",

@@ -24,6 +24,7 @@ from sumix.reference.mix import (
     mix_linear_backward,
     soft_labels,
 )
+from sumix.reference.saliency import saliency, saliency_peak
 from sumix.reference.sample import (
     cut_box,
     philox,
@@ -50,6 +51,8 @@ __all__ = [
     "mix_linear_backward",
     "philox",
     "published_loss",
+    "saliency",
+    "saliency_peak",
     "sample_box",
     "sample_lam",
     "sample_normal",

@@ -1,0 +1,361 @@
+/* Fine-grained static saliency: how much each pixel differs from its surroundings, at six sizes of them.
+ *
+ *   Montabone and Soto, "Human detection using a mobile platform and novel features derived from a visual saliency
+ *   mechanism", Image and Vision Computing 28(3), 2010; in whole numbers as OpenCV's StaticSaliencyFineGrained has it
+ *   for images of 8 bits, which is what SaliencyMix (Uddin et al., ICLR 2021, arXiv 2006.01791) takes its boxes'
+ *   centres from.
+ *
+ * For an image of 8 bits, x (C, H, W), all divisions rounded towards 0:
+ *
+ *   grey     g = (9798 red + 19235 green + 3735 blue + 16384) / 32768; a single channel as it is
+ *   smooth   twice: the 3 x 3 kernel [1 2 1] x [1 2 1], (sum + 8) / 16, mirrored at the borders without repeating them
+ *   compare  for r in 12, 24, 28, 48, 56, 112: the window of rows y - r + 1 .. y + r and columns x - r + 1 .. x + r, cut
+ *            to the image, has n pixels that sum to S. With N = n g[y, x] - S:
+ *            on += N / (n - 1) where N > 0,  off += -N / (n - 1) where N < 0
+ *   map      (255 on / max(on) + 255 off / max(off)) mod 256; 0 / 0 counts as 0
+ *
+ * S comes from an integral image T, S = T[y + r + 1, x + r + 1] - T[y + r + 1, x - r + 1] - T[y - r + 1, x + r + 1] +
+ * T[y - r + 1, x - r + 1], whose rows are continued beyond the image on either side, with zeros and with their last
+ * value: then a window that is cut off is no special case, and a row of the image at one r is one plain loop over four
+ * streams. T is kept in a ring of the rows that the largest window spans, so that it stays in the cache whatever the
+ * height. Its entries are modulo 2^32: a window's sum, at most 255 * 224^2, is exact, however large the image.
+ *
+ * The divisions are exact in float. Everything that is divided is below 2^24, and |N| <= 255 (n - 1), as S includes the
+ * pixel itself. A quotient that is an integer q <= 255 is rounded to itself, and one below q + 1 is at most q + 1 -
+ * 1 / (n - 1) with n <= 224^2, which is nearer to its own multiple of 2^-16 than to q + 1. The last divisor, a maximum,
+ * serves a whole image: there the quotient is a product with 1 / max rounded upwards. Rounding is monotone, so that
+ * no integer falls below itself, and as max <= 6 * 255 the gap of 1 / max below q + 1 is far wider than the error.
+ *
+ * Windows with r >= H and r >= W hold the whole image, whatever the pixel, and share one pass.
+ */
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "half.h"
+#include "isa.h"
+#include "parallel.h"
+
+enum { WINDOWS = 6 };
+static const int64_t radii[WINDOWS] = {12, 24, 28, 48, 56, 112};
+
+/* To the nearest integer, ties to even, from 0 to 255: the sum is so large that its last bit is a whole. */
+static inline float nearest_f32(float value) { return (value + 0x1.8p23f) - 0x1.8p23f; }
+static inline double nearest_f64(double value) { return (value + 0x1.8p52) - 0x1.8p52; }
+
+#define REAL float
+#define SUFFIX(name) name##_f32
+#include "saliency_rows.h"
+#undef REAL
+#undef SUFFIX
+
+#define REAL double
+#define SUFFIX(name) name##_f64
+#include "saliency_rows.h"
+
+/* One thread's memory, and what is the same for all images of a batch. */
+struct workspace {
+  void *memory;
+  int64_t height, width;
+  int64_t windows;       // of radii, those that are not the whole image
+  int64_t reach;         // columns that T continues beyond the image: the largest such r, but no more than W
+  int64_t ring;          // rows of T
+  int64_t stride;        // of T
+  uint32_t *integral;    // (ring, stride)
+  uint32_t *column;      // (W): sums of the columns so far
+  uint8_t *grey;         // (H, W)
+  uint8_t *smooth;       // (H, W)
+  uint16_t *on, *off;    // (H, W)
+  uint16_t *vertical;    // (W + 2): a row of the image smoothed in one direction, continued by a pixel on either side
+  float *count;          // (windows, W): columns of the window about each column
+  float *centre;         // (W): a row of the image
+  int32_t *above, *net;  // (W): a row of on, and of on - off
+  uint8_t *row;          // (W): a row of the map; (C W): a row of levels
+  void *shift, *scale;   // (C W) real: how a row becomes levels
+  void *scratch;         // (C W) real
+};
+
+/* Places `count` values of `size` bytes at a multiple of 64 bytes in memory, or only counts them while that is NULL. */
+static void *place(char *memory, int64_t *used, int64_t count, size_t size)
+{
+  void *const here = memory == NULL ? NULL : memory + *used;
+  *used += (count * (int64_t)size + 63) / 64 * 64;
+  return here;
+}
+
+static int64_t lay_out(struct workspace *w, const struct sumix_saliency_args *args, char *memory)
+{
+  const int64_t height = args->height, width = args->width, pixels = height * width, row = args->channels * width;
+  const size_t real = args->dtype == SUMIX_FLOAT64 ? sizeof(double) : sizeof(float);
+  int64_t used = 0;
+  w->integral = place(memory, &used, w->ring * w->stride, sizeof *w->integral);
+  w->column = place(memory, &used, width, sizeof *w->column);
+  w->grey = place(memory, &used, pixels, 1);
+  w->smooth = place(memory, &used, pixels, 1);
+  w->on = place(memory, &used, pixels, sizeof *w->on);
+  w->off = place(memory, &used, pixels, sizeof *w->off);
+  w->vertical = place(memory, &used, width + 2, sizeof *w->vertical);
+  w->count = place(memory, &used, w->windows * width, sizeof *w->count);
+  w->centre = place(memory, &used, width, sizeof *w->centre);
+  w->above = place(memory, &used, width, sizeof *w->above);
+  w->net = place(memory, &used, width, sizeof *w->net);
+  w->row = place(memory, &used, row, 1);
+  w->shift = place(memory, &used, row, real);
+  w->scale = place(memory, &used, row, real);
+  w->scratch = place(memory, &used, row, real);
+  return used;
+}
+
+/* The part of a window of radius r about `at` that lies within a side. */
+static inline int64_t from(int64_t at, int64_t r) { return at - r + 1 > 0 ? at - r + 1 : 0; }
+static inline int64_t to(int64_t at, int64_t r, int64_t size) { return at + r + 1 < size ? at + r + 1 : size; }
+
+static int prepare(struct workspace *w, const struct sumix_saliency_args *args)
+{
+  const int64_t height = args->height, width = args->width, longest = height > width ? height : width;
+  *w = (struct workspace){.height = height, .width = width};
+  while (w->windows < WINDOWS && radii[w->windows] < longest) w->windows++;
+  const int64_t r = w->windows > 0 ? radii[w->windows - 1] : 1;
+  w->reach = r < width ? r : width;
+  w->ring = 2 * r + 1 < height + 1 ? 2 * r + 1 : height + 1;
+  w->stride = width + 2 * w->reach;
+  w->memory = sumix_scratch(lay_out(w, args, NULL), 1);
+  if (w->memory == NULL) return -1;
+  lay_out(w, args, w->memory);
+  for (int64_t k = 0; k < w->windows; k++)
+    for (int64_t x = 0; x < width; x++) w->count[k * width + x] = (float)(to(x, radii[k], width) - from(x, radii[k]));
+  for (int64_t t = 0; t < w->ring; t++) memset(w->integral + t * w->stride, 0, (size_t)w->reach * sizeof *w->integral);
+  return 0;
+}
+
+/* ---- Grey ---- */
+
+static inline void weigh(const uint8_t *restrict first, const uint8_t *restrict second, const uint8_t *restrict third,
+                         int64_t step, bool bgr, int64_t width, uint8_t *restrict grey)
+{
+  const int32_t a = bgr ? 3735 : 9798, b = 19235, c = bgr ? 9798 : 3735;
+#pragma omp simd
+  for (int64_t x = 0; x < width; x++)
+    grey[x] = (uint8_t)((a * first[step * x] + b * second[step * x] + c * third[step * x] + 16384) >> 15);
+}
+
+static void make_grey(struct workspace *w, const struct sumix_saliency_args *args, int64_t i)
+{
+  const int64_t height = w->height, width = w->width, channels = args->channels;
+  const bool bytes = args->dtype == SUMIX_UINT8, wide = args->dtype == SUMIX_FLOAT64;
+  if (!bytes && wide) set_scale_f64(args, i, w->shift, w->scale, w->scratch);
+  if (!bytes && !wide) set_scale_f32(args, i, w->shift, w->scale, w->scratch);
+  for (int64_t y = 0; y < height; y++) {
+    const uint8_t *levels = w->row;
+    int64_t plane = width;
+    if (!bytes && wide) row_levels_f64(args, i, y, w->shift, w->scale, w->scratch, w->row);
+    if (!bytes && !wide) row_levels_f32(args, i, y, w->shift, w->scale, w->scratch, w->row);
+    if (bytes) {
+      plane = height * width;
+      levels = (const uint8_t *)args->x + i * channels * plane + y * width * (args->channels_last ? channels : 1);
+    }
+    uint8_t *const grey = w->grey + y * width;
+    if (channels == 1)
+      memcpy(grey, levels, (size_t)width);
+    else if (args->channels_last)
+      weigh(levels, levels + 1, levels + 2, 3, args->bgr, width, grey);
+    else
+      weigh(levels, levels + plane, levels + 2 * plane, 1, args->bgr, width, grey);
+  }
+}
+
+/* ---- Smooth ---- */
+
+/* The neighbour of a place at -1 or size, mirrored. */
+static inline int64_t mirror(int64_t at, int64_t size)
+{
+  if (size == 1) return 0;
+  return at < 0 ? 1 : at == size ? size - 2 : at;
+}
+
+static void smooth(const struct workspace *w, const uint8_t *image, uint8_t *result)
+{
+  const int64_t height = w->height, width = w->width;
+  uint16_t *restrict v = w->vertical + 1;
+  for (int64_t y = 0; y < height; y++) {
+    const uint8_t *restrict here = image + y * width;
+    const uint8_t *restrict over = image + mirror(y - 1, height) * width;
+    const uint8_t *restrict under = image + mirror(y + 1, height) * width;
+    uint8_t *restrict out = result + y * width;
+#pragma omp simd
+    for (int64_t x = 0; x < width; x++) v[x] = (uint16_t)(over[x] + 2 * here[x] + under[x]);
+    v[-1] = v[mirror(-1, width)];
+    v[width] = v[mirror(width, width)];
+#pragma omp simd
+    for (int64_t x = 0; x < width; x++) out[x] = (uint8_t)((uint16_t)(v[x - 1] + 2 * v[x] + v[x + 1] + 8) >> 4);
+  }
+}
+
+/* ---- Compare ---- */
+
+static inline uint32_t *integral_row(const struct workspace *w, int64_t t)
+{
+  return w->integral + t % w->ring * w->stride + w->reach - 1;
+}
+
+/* Row t >= 1 of the integral image, from the column sums of the rows above. */
+static void integrate(const struct workspace *w, int64_t t)
+{
+  const int64_t width = w->width;
+  const uint8_t *restrict grey = w->grey + (t - 1) * width;
+  uint32_t *restrict column = w->column, *restrict row = integral_row(w, t), sum = 0;
+#pragma omp simd
+  for (int64_t x = 0; x < width; x++) column[x] += grey[x];
+  for (int64_t x = 0; x < width; x++) row[x + 1] = sum += column[x];
+  for (int64_t x = width + 1; x <= width + w->reach; x++) row[x] = sum;
+}
+
+/* Adds the quotients of one window to a row. */
+static inline void compare(const uint32_t *restrict top, const uint32_t *restrict bottom, int64_t reach, float rows,
+                           const float *restrict count, const float *restrict centre, int64_t width,
+                           int32_t *restrict above, int32_t *restrict net)
+{
+  const uint32_t *restrict top_left = top - reach + 1, *restrict top_right = top + reach + 1;
+  const uint32_t *restrict left = bottom - reach + 1, *restrict right = bottom + reach + 1;
+#pragma omp simd
+  for (int64_t x = 0; x < width; x++) {
+    const float sum = (float)(int32_t)((right[x] - left[x]) - (top_right[x] - top_left[x])), n = rows * count[x];
+    const int32_t quotient = (int32_t)((n * centre[x] - sum) / (n - 1));
+    above[x] += quotient > 0 ? quotient : 0;
+    net[x] += quotient;
+  }
+}
+
+/* The same for `times` windows that hold the whole image; these come first. */
+static void compare_whole(const struct workspace *w, int64_t times, uint64_t total)
+{
+  int32_t *restrict above = w->above, *restrict net = w->net;
+  const float *restrict centre = w->centre;
+  const float n = (float)(w->height * w->width), sum = (float)total;
+  const int32_t factor = (int32_t)times;
+#pragma omp simd
+  for (int64_t x = 0; x < w->width; x++) {
+    const int32_t quotient = (int32_t)((n * centre[x] - sum) / (n - 1)) * factor;
+    above[x] = quotient > 0 ? quotient : 0;
+    net[x] = quotient;
+  }
+}
+
+static void compare_all(const struct workspace *w, int32_t *max_on, int32_t *max_off)
+{
+  const int64_t height = w->height, width = w->width, windows = w->windows;
+  int32_t *restrict above = w->above, *restrict net = w->net;
+  float *restrict centre = w->centre;
+  uint64_t total = 0;
+  for (int64_t p = 0; p < height * width; p++) total += w->grey[p];
+  int64_t ready = 0;
+  int32_t most_on = 0, most_off = 0;
+  memset(w->column, 0, (size_t)width * sizeof *w->column);
+  memset(integral_row(w, 0), 0, (size_t)(width + w->reach + 1) * sizeof *w->integral);
+  for (int64_t y = 0; y < height; y++) {
+    const uint8_t *restrict grey = w->grey + y * width;
+    uint16_t *restrict on = w->on + y * width, *restrict off = w->off + y * width;
+#pragma omp simd
+    for (int64_t x = 0; x < width; x++) centre[x] = grey[x];
+    if (windows < WINDOWS) {
+      compare_whole(w, WINDOWS - windows, total);
+    } else {
+      memset(above, 0, (size_t)width * sizeof *above);
+      memset(net, 0, (size_t)width * sizeof *net);
+    }
+    for (int64_t k = 0; k < windows; k++) {
+      const int64_t r = radii[k], first = from(y, r), end = to(y, r, height);
+      while (ready < end) integrate(w, ++ready);
+      compare(integral_row(w, first), integral_row(w, end), r < width ? r : width, (float)(end - first),
+              w->count + k * width, centre, width, above, net);
+    }
+#pragma omp simd reduction(max : most_on, most_off)
+    for (int64_t x = 0; x < width; x++) {
+      const int32_t below = above[x] - net[x];
+      most_on = above[x] > most_on ? above[x] : most_on;
+      most_off = below > most_off ? below : most_off;
+      on[x] = (uint16_t)above[x];
+      off[x] = (uint16_t)below;
+    }
+  }
+  *max_on = most_on;
+  *max_off = most_off;
+}
+
+/* ---- Map ---- */
+
+/* 1 / max rounded upwards, or 0. */
+static float reciprocal(int32_t max)
+{
+  if (max == 0) return 0;
+  const float nearest = 1.0f / (float)max;
+  return (double)nearest * max < 1 ? nextafterf(nearest, 1) : nearest;
+}
+
+/* Writes the map unless it is NULL, and the place of its first maximum unless that is NULL. */
+static void finish(const struct workspace *w, int32_t max_on, int32_t max_off, uint8_t *map, int64_t *peak)
+{
+  const int64_t height = w->height, width = w->width;
+  const float scale_on = reciprocal(max_on), scale_off = reciprocal(max_off);
+  int32_t best = -1;
+  for (int64_t y = 0; y < height; y++) {
+    const uint16_t *restrict on = w->on + y * width, *restrict off = w->off + y * width;
+    uint8_t *restrict row = map != NULL ? map + y * width : w->row;
+    int32_t most = 0;
+#pragma omp simd reduction(max : most)
+    for (int64_t x = 0; x < width; x++) {
+      const int32_t a = (int32_t)((float)(255 * on[x]) * scale_on), b = (int32_t)((float)(255 * off[x]) * scale_off);
+      const int32_t value = (a + b) & 255;
+      row[x] = (uint8_t)value;
+      most = value > most ? value : most;
+    }
+    if (peak != NULL && most > best) {
+      best = most;
+      peak[0] = (const uint8_t *)memchr(row, most, (size_t)width) - row;
+      peak[1] = y;
+    }
+  }
+}
+
+static void images(int64_t begin, int64_t end, void *context)
+{
+  struct sumix_task *task = context;
+  const struct sumix_saliency_args *args = task->args;
+  const int64_t pixels = args->height * args->width;
+  struct workspace w;
+  if (prepare(&w, args) != 0) {
+    task->failed = true;
+    return;
+  }
+  for (int64_t i = begin; i < end; i++) {
+    int32_t max_on = 0, max_off = 0;
+    make_grey(&w, args, i);
+    smooth(&w, w.grey, w.smooth);
+    smooth(&w, w.smooth, w.grey);
+    compare_all(&w, &max_on, &max_off);
+    finish(&w, max_on, max_off, args->map != NULL ? args->map + i * pixels : NULL,
+           args->peak != NULL ? args->peak + 2 * i : NULL);
+  }
+  free(w.memory);
+}
+
+int SUMIX_KERNEL(saliency)(const struct sumix_saliency_args *a, struct sumix_status *status)
+{
+  for (int64_t c = 0; a->mean != NULL && c < a->channels; c++) {  // written so that NaN fails
+    SUMIX_CHECK(fabsf(a->mean[c]) <= FLT_MAX, status, "mean[%lld] is %g, expected a finite number", (long long)c,
+                (double)a->mean[c]);
+    SUMIX_CHECK(a->std[c] > 0 && a->std[c] <= FLT_MAX, status, "std[%lld] is %g, expected a number above 0",
+                (long long)c, (double)a->std[c]);
+  }
+  const int64_t pixels = a->height * a->width;
+  if (pixels == 0) return 0;
+  if (pixels == 1) {  // no surroundings, and n - 1 = 0
+    if (a->map != NULL) memset(a->map, 0, (size_t)a->n);
+    if (a->peak != NULL) memset(a->peak, 0, (size_t)(2 * a->n) * sizeof *a->peak);
+    return 0;
+  }
+  struct sumix_task task = {a, false};
+  SUMIX_TRY(sumix_parallel_rows(a->n, 16 * pixels, images, &task, status));
+  if (task.failed) return sumix_out_of_memory(status);
+  return 0;
+}

@@ -1,0 +1,82 @@
+/* sumix::saliency and sumix::saliency_peak: one kernel, which writes the map or only finds its maximum. No gradient. */
+#include "boxed.h"
+#include "ops.h"
+
+static bool is_channels_last(const struct sumix_tensor *x)
+{
+  if (x->dim != 4) return false;
+  const int64_t order[] = {1, 3, 2, 0};  // from the innermost
+  for (int64_t d = 0, stride = 1; d < 4; stride *= x->sizes[order[d]], d++)
+    if (x->sizes[order[d]] != 1 && x->strides[order[d]] != stride) return false;
+  return true;
+}
+
+static int read_scale(StableIValue argument, const char *name, const struct sumix_tensor *x, int64_t channels,
+                      struct sumix_tensor *scale, struct sumix_status *status)
+{
+  SUMIX_TRY(sumix_tensor_read_contiguous(argument, name, scale, status));
+  SUMIX_CHECK(scale->dim == 1 && (scale->sizes[0] == 0 || scale->sizes[0] == channels), status,
+              "%s must be (%lld,), a number a channel, or (0,)", name, (long long)channels);
+  return sumix_tensor_expect(scale, SUMIX_FLOAT32, 1, scale->sizes, x, status);
+}
+
+/* All of the kernel's arguments but its outputs. */
+static int read_images(const StableIValue *args, struct sumix_tensor *x, struct sumix_saliency_args *images,
+                       struct sumix_status *status)
+{
+  struct sumix_tensor mean, std;
+  SUMIX_TRY(sumix_tensor_read(args[0], "x", x, status));
+  SUMIX_CHECK(sumix_is_floating(x->dtype) || x->dtype == SUMIX_UINT8, status, "x must be uint8 or floating point");
+  SUMIX_CHECK(x->dim == 3 || x->dim == 4, status, "x must be (N, C, H, W) or (N, H, W), got %lld dimensions",
+              (long long)x->dim);
+  const int64_t channels = x->dim == 4 ? x->sizes[1] : 1;
+  SUMIX_CHECK(channels == 1 || channels == 3, status, "x must have 1 or 3 channels, got %lld", (long long)channels);
+  const bool contiguous = sumix_is_contiguous(x);
+  SUMIX_CHECK(contiguous || is_channels_last(x), status, "x must be contiguous or channels_last");
+  SUMIX_TRY(read_scale(args[1], "mean", x, channels, &mean, status));
+  SUMIX_TRY(read_scale(args[2], "std", x, channels, &std, status));
+  SUMIX_CHECK(mean.numel == std.numel, status, "mean and std belong together, got one of them");
+  *images = (struct sumix_saliency_args){
+      .dtype = x->dtype,
+      .n = x->sizes[0],
+      .channels = channels,
+      .height = x->sizes[x->dim - 2],
+      .width = x->sizes[x->dim - 1],
+      .channels_last = !contiguous,
+      .bgr = sumix_bool(args[3]),
+      .x = x->data,
+      .mean = mean.numel > 0 ? mean.data : NULL,
+      .std = mean.numel > 0 ? std.data : NULL,
+  };
+  return 0;
+}
+
+static int saliency(const StableIValue *args, StableIValue *results, struct sumix_status *status)
+{
+  struct sumix_tensor x, map;
+  struct sumix_saliency_args images;
+  SUMIX_TRY(read_images(args, &x, &images, status));
+  const int64_t sizes[] = {images.n, images.height, images.width};
+  SUMIX_TRY(sumix_tensor_new(&x, SUMIX_UINT8, 3, sizes, NULL, &results[0], &map, status));
+  images.map = map.data;
+  return sumix_cpu.saliency(&images, status);
+}
+SUMIX_BOXED(saliency, 3)
+
+static int saliency_peak(const StableIValue *args, StableIValue *results, struct sumix_status *status)
+{
+  struct sumix_tensor x, peak;
+  struct sumix_saliency_args images;
+  SUMIX_TRY(read_images(args, &x, &images, status));
+  SUMIX_CHECK(images.n == 0 || images.height * images.width > 0, status, "x has no pixels");
+  SUMIX_TRY(sumix_tensor_new(&x, SUMIX_INT64, 2, (const int64_t[]){images.n, 2}, NULL, &results[0], &peak, status));
+  images.peak = peak.data;
+  return sumix_cpu.saliency(&images, status);
+}
+SUMIX_BOXED(saliency_peak, 3)
+
+const struct sumix_op_entry sumix_saliency_ops[] = {
+    {"saliency(Tensor x, Tensor mean, Tensor std, bool bgr) -> Tensor", "saliency", boxed_saliency},
+    {"saliency_peak(Tensor x, Tensor mean, Tensor std, bool bgr) -> Tensor", "saliency_peak", boxed_saliency_peak},
+    {0},
+};
