@@ -5,7 +5,8 @@ Each is a thin layer over `torch.ops.sumix.<name>`, whose arguments are plainer 
 
 from sumix.ops.loss import SUMixParts, sumix_loss
 from sumix.ops.mix import mix_box, mix_linear
+from sumix.ops.mix_mask import mix_mask
 from sumix.ops.semantic_distance import semantic_distance
 from sumix.ops.uncertainty import uncertainty
 
-__all__ = ["SUMixParts", "mix_box", "mix_linear", "semantic_distance", "sumix_loss", "uncertainty"]
+__all__ = ["SUMixParts", "mix_box", "mix_linear", "mix_mask", "semantic_distance", "sumix_loss", "uncertainty"]

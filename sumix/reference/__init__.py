@@ -24,6 +24,7 @@ from sumix.reference.mix import (
     mix_linear_backward,
     soft_labels,
 )
+from sumix.reference.mix_mask import mix_mask, mix_mask_backward
 from sumix.reference.semantic_distance import semantic_distance
 from sumix.reference.uncertainty import uncertainty, uncertainty_backward
 
@@ -37,6 +38,8 @@ __all__ = [
     "mix_box_backward",
     "mix_linear",
     "mix_linear_backward",
+    "mix_mask",
+    "mix_mask_backward",
     "published_loss",
     "scale_of",
     "semantic_distance",
