@@ -154,6 +154,43 @@ struct sumix_mix_linear_backward_args {
   void *grad_x;
 };
 
+/* The weight of the own image, pixel by pixel. */
+struct sumix_mask {
+  const void *values;  // (n, height, width) or, if uniform, (n): float from 0 to 1, or if binary bytes that are 0 or 1
+  bool binary, uniform;
+};
+/* out[i] = mask[i] x[i] + (1 - mask[i]) x[perm[i]], with weights of 0 and rounding as in mix_linear. */
+struct sumix_mix_mask_args {
+  enum sumix_dtype dtype;  // for a binary mask any
+  struct sumix_layout layout;
+  int64_t element;  // bytes
+  const void *x;
+  struct sumix_mask mask;
+  const int64_t *perm;
+  void *out;
+};
+/* grad_x[i] = mask[i] grad_out[i] + sum of (1 - mask[j]) grad_out[j] over every j with perm[j] = i. */
+struct sumix_mix_mask_backward_args {
+  enum sumix_dtype dtype;
+  struct sumix_layout layout;
+  const void *grad_out;
+  struct sumix_mask mask;
+  const int64_t *perm;
+  void *grad_x;
+};
+
+/* The box of CutMix: sides floor(height sqrt(share)), floor(width sqrt(share)) about the pixel at floor(centre * size),
+ * half sides by integer division, clipped to the image. Spanning the height: side floor(width share), all rows. lam is
+ * what is left of the image, 1 - area / (height width). */
+struct sumix_cut_box_args {
+  int64_t n, height, width;
+  bool full_height;
+  const double *share;   // (n), 0 to 1
+  const double *centre;  // (n, 2): x, y, in [0, 1)
+  int64_t *box;          // (n, 4)
+  float *lam;            // (n)
+};
+
 /* soft[i] = smoothing / k everywhere, plus (1 - smoothing) lam[i] at y_a[i] and (1 - smoothing) (1 - lam[i]) at y_b[i].
  */
 struct sumix_soft_labels_args {
@@ -268,7 +305,9 @@ struct sumix_saliency_args {
   X(mix_linear)                                                                                                        \
   X(mix_linear_backward)                                                                                               \
   X(soft_labels)                                                                                                       \
-  X(saliency)
+  X(saliency)                                                                                                          \
+  X(mix_mask)                                                                                                          \
+  X(mix_mask_backward)
 
 /* The CPU kernels in use: those of the best instruction set that this processor has. */
 struct sumix_cpu_kernels {

@@ -1,58 +1,8 @@
 /* sumix::mix_box and sumix::mix_linear and their backward ops, sumix::soft_labels: check, allocate in the input's memory
  * format, run. */
 #include "boxed.h"
+#include "op_mix.h"
 #include "ops.h"
-
-/* Whether the strides are those of a dense tensor whose dimensions lie in memory in this order, outermost first. */
-static bool has_order(const struct sumix_tensor *x, const int64_t *order)
-{
-  int64_t stride = 1;
-  for (int64_t d = x->dim - 1; d >= 0; d--) {
-    const int64_t at = order[d];
-    if (x->sizes[at] != 1 && x->strides[at] != stride) return false;
-    stride *= x->sizes[at];
-  }
-  return true;
-}
-
-static bool is_channels_last(const struct sumix_tensor *x)
-{
-  static const int64_t order_2d[] = {0, 2, 3, 1}, order_3d[] = {0, 2, 3, 4, 1};
-  return (x->dim == 4 && has_order(x, order_2d)) || (x->dim == 5 && has_order(x, order_3d));
-}
-
-static int expect_dense(const struct sumix_tensor *x, struct sumix_status *status)
-{
-  SUMIX_CHECK(x->dim >= 1, status, "%s must have a batch dimension", x->name);
-  SUMIX_CHECK(x->numel == 0 || sumix_is_contiguous(x) || is_channels_last(x), status,
-              "%s must be contiguous or channels_last", x->name);
-  return 0;
-}
-
-/* Where the pixels of a batch of images (N, ..., H, W) are; `itemsize`: bytes of an element. */
-static int layout_of(const struct sumix_tensor *x, int64_t itemsize, struct sumix_layout *layout,
-                     struct sumix_status *status)
-{
-  SUMIX_TRY(expect_dense(x, status));
-  SUMIX_CHECK(x->dim >= 3, status, "%s must be (N, ..., H, W), got %lld dimensions", x->name, (long long)x->dim);
-  int64_t outer = 1;
-  for (int64_t d = 1; d < x->dim - 2; d++) outer *= x->sizes[d];
-  *layout = (struct sumix_layout){x->sizes[0], outer, x->sizes[x->dim - 2], x->sizes[x->dim - 1], itemsize};
-  if (x->numel > 0 && !sumix_is_contiguous(x)) {
-    layout->planes = outer / x->sizes[1];
-    layout->pixel = x->sizes[1] * itemsize;
-  }
-  return 0;
-}
-
-static int read_boxes(const StableIValue *args, const struct sumix_tensor *x, struct sumix_tensor *box,
-                      struct sumix_tensor *perm, struct sumix_status *status)
-{
-  SUMIX_TRY(sumix_tensor_read_contiguous(args[1], "box", box, status));
-  SUMIX_TRY(sumix_tensor_read_contiguous(args[2], "perm", perm, status));
-  SUMIX_TRY(sumix_tensor_expect(box, SUMIX_INT64, 2, (const int64_t[]){x->sizes[0], 4}, x, status));
-  return sumix_tensor_expect(perm, SUMIX_INT64, 1, x->sizes, x, status);
-}
 
 static int read_ratios(const StableIValue *args, const struct sumix_tensor *x, struct sumix_tensor *lam,
                        struct sumix_tensor *perm, struct sumix_status *status)

@@ -47,6 +47,7 @@ typedef void (*ParallelFunc)(int64_t begin, int64_t end, void *context);
   X(2.9, int32_t, aoti_torch_dtype_int16, (void))                                                                      \
   X(2.9, int32_t, aoti_torch_dtype_int32, (void))                                                                      \
   X(2.9, int32_t, aoti_torch_dtype_int64, (void))                                                                      \
+  X(2.9, int32_t, aoti_torch_dtype_bool, (void))                                                                       \
   X(2.9, int32_t, aoti_torch_device_type_cpu, (void))                                                                  \
   X(2.9, size_t, aoti_torch_dtype_element_size, (int32_t dtype))                                                       \
   X(2.9, AOTITorchError, aoti_torch_get_dim, (AtenTensorHandle tensor, int64_t *dim))                                  \

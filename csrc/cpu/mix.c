@@ -12,48 +12,7 @@
  * The gradients gather through the inverse lists of perm, so they need no atomics and add in one order, whatever the
  * partners are. Half precision is added up in float and rounded once.
  */
-#include <math.h>
-
-#include "half.h"
-#include "inverse.h"
-#include "isa.h"
-#include "parallel.h"
-
-enum { CHUNK = 2048 };  // elements computed at once: three chunks of floats stay in the first-level cache
-
-struct box {
-  int64_t x1, y1, x2, y2;
-};
-
-static inline struct box box_of(const int64_t *boxes, int64_t i)
-{
-  const int64_t *b = boxes + 4 * i;
-  return (struct box){b[0], b[1], b[2], b[3]};
-}
-
-static inline int64_t sample_size(const struct sumix_layout *l) { return l->planes * l->height * l->width * l->pixel; }
-
-static int check_boxes(const int64_t *boxes, const struct sumix_layout *l, struct sumix_status *status)
-{
-  for (int64_t i = 0; i < l->n; i++) {
-    const struct box b = box_of(boxes, i);
-    SUMIX_CHECK(0 <= b.x1 && b.x1 <= b.x2 && b.x2 <= l->width && 0 <= b.y1 && b.y1 <= b.y2 && b.y2 <= l->height, status,
-                "box[%lld] is (%lld, %lld, %lld, %lld), expected 0 <= x1 <= x2 <= %lld and 0 <= y1 <= y2 <= %lld",
-                (long long)i, (long long)b.x1, (long long)b.y1, (long long)b.x2, (long long)b.y2, (long long)l->width,
-                (long long)l->height);
-  }
-  return 0;
-}
-
-static int check_lam(const float *lam, int64_t n, struct sumix_status *status)
-{
-  for (int64_t i = 0; i < n; i++)  // written so that NaN fails
-    SUMIX_CHECK(lam[i] >= 0 && lam[i] <= 1, status, "lam[%lld] is %g, expected 0 to 1", (long long)i, (double)lam[i]);
-  return 0;
-}
-
-/* mix_linear works on chunks of samples, so that one large image also occupies every thread. */
-static inline int64_t chunks(int64_t size) { return (size + CHUNK - 1) / CHUNK; }
+#include "mix.h"
 
 /* ---- mix_box ---- */
 
@@ -108,8 +67,7 @@ static void box_rows(int64_t begin, int64_t end, void *context)
   const int64_t n = args->layout.n, size = sample_size(&args->layout);
   int64_t done = begin * size;
   for (int64_t i = begin; i < end; i++) {
-    const struct box b = box_of(args->box, i);
-    if (b.x1 == b.x2 || b.y1 == b.y2 || args->perm[i] == i) continue;
+    if (is_empty(box_of(args->box, i)) || args->perm[i] == i) continue;
     /* Loosely only where a whole sample follows in memory, in what this thread writes and in what it reads. */
     if (i + 1 < end && args->perm[i] + 1 < n && size >= VECTOR)
       done = paste(args, i, done, true);
@@ -131,101 +89,6 @@ int SUMIX_KERNEL(mix_box)(const struct sumix_mix_box_args *a, struct sumix_statu
 
 /* ---- What computes: once for float, which also serves halves and small integers, once for double ---- */
 
-struct gradient_task {
-  struct sumix_task task;
-  struct sumix_inverse partners;  // samples that image i was mixed into
-};
-
-static inline int64_t element_size(enum sumix_dtype dtype)
-{
-  switch (dtype) {
-    case SUMIX_FLOAT64:
-    case SUMIX_INT64: return 8;
-    case SUMIX_FLOAT32:
-    case SUMIX_INT32: return 4;
-    case SUMIX_UINT8:
-    case SUMIX_INT8: return 1;
-    default: return 2;
-  }
-}
-
-/* To the nearest integer, ties to even, below 2^22 and 2^51: the sum is so large that its last bit is a whole. */
-static inline float round_f32(float value) { return (value + 0x1.8p23f) - 0x1.8p23f; }
-static inline double round_f64(double value) { return (value + 0x1.8p52) - 0x1.8p52; }
-
-/* As sumix_load_f32 and sumix_store_f32, for integers of 8 and 16 bits too. */
-static inline const float *load_f32(enum sumix_dtype dtype, const void *x, int64_t offset, int64_t k,
-                                    float *restrict scratch)
-{
-  switch (dtype) {
-    case SUMIX_UINT8:
-      for (int64_t j = 0; j < k; j++) scratch[j] = ((const uint8_t *)x)[offset + j];
-      return scratch;
-    case SUMIX_INT8:
-      for (int64_t j = 0; j < k; j++) scratch[j] = ((const int8_t *)x)[offset + j];
-      return scratch;
-    case SUMIX_INT16:
-      for (int64_t j = 0; j < k; j++) scratch[j] = ((const int16_t *)x)[offset + j];
-      return scratch;
-    default: return sumix_load_f32(dtype, x, offset, k, scratch);
-  }
-}
-
-static inline void store_f32(enum sumix_dtype dtype, void *x, int64_t offset, int64_t k, const float *restrict from)
-{
-  switch (dtype) {
-    case SUMIX_UINT8:
-      for (int64_t j = 0; j < k; j++) ((uint8_t *)x)[offset + j] = (uint8_t)(int32_t)round_f32(from[j]);
-      return;
-    case SUMIX_INT8:
-      for (int64_t j = 0; j < k; j++) ((int8_t *)x)[offset + j] = (int8_t)(int32_t)round_f32(from[j]);
-      return;
-    case SUMIX_INT16:
-      for (int64_t j = 0; j < k; j++) ((int16_t *)x)[offset + j] = (int16_t)(int32_t)round_f32(from[j]);
-      return;
-    default: sumix_store_f32(dtype, x, offset, k, from);
-  }
-}
-
-/* The same for double, and integers of 32 and 64 bits. A double rounds the largest int64 up to 2^63, which is none. */
-static inline const double *load_f64(enum sumix_dtype dtype, const void *x, int64_t offset, int64_t k,
-                                     double *restrict scratch)
-{
-  switch (dtype) {
-    case SUMIX_INT32:
-      for (int64_t j = 0; j < k; j++) scratch[j] = ((const int32_t *)x)[offset + j];
-      return scratch;
-    case SUMIX_INT64:
-      for (int64_t j = 0; j < k; j++) scratch[j] = (double)((const int64_t *)x)[offset + j];
-      return scratch;
-    default: return sumix_load_f64(dtype, x, offset, k, scratch);
-  }
-}
-
-static inline void store_f64(enum sumix_dtype dtype, void *x, int64_t offset, int64_t k, const double *restrict from)
-{
-  switch (dtype) {
-    case SUMIX_INT32:
-      for (int64_t j = 0; j < k; j++) ((int32_t *)x)[offset + j] = (int32_t)round_f64(from[j]);
-      return;
-    case SUMIX_INT64:
-      for (int64_t j = 0; j < k; j++)
-        ((int64_t *)x)[offset + j] = from[j] < 0x1p63 ? (int64_t)rint(from[j]) : INT64_MAX;
-      return;
-    default: sumix_store_f64(dtype, x, offset, k, from);
-  }
-}
-
-static inline float *store_place_f32(enum sumix_dtype dtype, void *x, int64_t offset, float *scratch)
-{
-  return sumix_store_place_f32(dtype, x, offset, scratch);
-}
-
-static inline double *store_place_f64(enum sumix_dtype dtype, void *x, int64_t offset, double *scratch)
-{
-  return dtype == SUMIX_FLOAT64 ? (double *)x + offset : scratch;
-}
-
 #define REAL float
 #define SUFFIX(name) name##_f32
 #include "mix_rows.h"
@@ -235,11 +98,6 @@ static inline double *store_place_f64(enum sumix_dtype dtype, void *x, int64_t o
 #define REAL double
 #define SUFFIX(name) name##_f64
 #include "mix_rows.h"
-
-static bool in_double(enum sumix_dtype dtype)
-{
-  return dtype == SUMIX_FLOAT64 || dtype == SUMIX_INT32 || dtype == SUMIX_INT64;
-}
 
 int SUMIX_KERNEL(mix_box_backward)(const struct sumix_mix_box_backward_args *a, struct sumix_status *status)
 {

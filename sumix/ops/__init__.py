@@ -40,3 +40,6 @@ __all__ = [
     "sumix_loss",
     "uncertainty",
 ]
+from sumix.ops.mix_mask import mix_mask
+
+__all__ = ["SUMixParts", "mix_box", "mix_linear", "mix_mask", "semantic_distance", "sumix_loss", "uncertainty"]

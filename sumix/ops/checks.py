@@ -110,6 +110,27 @@ def boxes(value: Any, name: str, like: Tensor, like_name: str) -> Tensor:
     return value.to(torch.int64).contiguous()
 
 
+def mask(value: Any, name: str, like: Tensor, like_name: str) -> Tensor:
+    """Fail unless `value` is bool or floating point (N, H, W) for (N, ..., H, W), or (N, L) for (N, ..., L).
+
+    Or of that many dimensions with 1 for all but N. bool or float32, contiguous, without gradient.
+    """
+    if tensor(value, name).dtype not in (torch.bool, *FLOATS):
+        raise TypeError(f"{name} must be bool or floating point, got {value.dtype}")
+    if value.ndim not in (2, 3) or like.ndim < value.ndim:
+        raise ValueError(
+            f"{name} must be (N, H, W) for {like_name} (N, ..., H, W), or (N, L) for {like_name} (N, ..., L), "
+            f"got {shape(value)} for {shape(like)}"
+        )
+    spatial = tuple(value.shape[1:])
+    whole = (like.shape[0], *like.shape[1 - value.ndim :])
+    if value.shape[0] != like.shape[0] or (spatial != whole[1:] and spatial != (1,) * len(spatial)):
+        alike = (like.shape[0], *(1,) * len(spatial))
+        raise ValueError(f"{name} must be {whole} or {alike} as {like_name} is {shape(like)}, got {shape(value)}")
+    same_device(value, name, like, like_name)
+    return value.detach().to(value.dtype if value.dtype is torch.bool else torch.float32).contiguous()
+
+
 # Beyond this, float32 results would not be finite.
 LARGEST = 1e30
 

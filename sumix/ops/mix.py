@@ -49,9 +49,10 @@ def mix_box(x: Tensor, box: Tensor, perm: Tensor) -> Tensor:
     ----------
     Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", ICCV 2019.
     """
-    out = _as_given(_mix_box, x, box, perm, torch.int64)
-    if out is not None:
-        return out
+    if isinstance(box, Tensor) and box.dtype is torch.int64 and box.shape[-1:] == (4,):
+        out = as_given(_mix_box, x, box, perm)
+        if out is not None:
+            return out
     box = checks.boxes(box, "box", checks.batch(x, "x"), "x")
     perm = checks.indices(perm, "perm", x, "x")
     signals = box.shape[1] == 2
@@ -59,7 +60,7 @@ def mix_box(x: Tensor, box: Tensor, perm: Tensor) -> Tensor:
         x1, x2 = box.unbind(1)
         box = torch.stack([x1, torch.zeros_like(x1), x2, torch.ones_like(x2)], dim=1)
         x = x.unsqueeze(-2)
-    out = _call(_mix_box, dense(x), box, perm)
+    out = call(_mix_box, dense(x), box, perm)
     return out.squeeze(-2) if signals else out
 
 
@@ -96,14 +97,15 @@ def mix_linear(x: Tensor, lam: Tensor, perm: Tensor) -> Tensor:
     ----------
     Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
     """
-    out = _as_given(_mix_linear, x, lam, perm, torch.float32)
-    if out is not None:
-        return out
+    if isinstance(lam, Tensor) and lam.dtype is torch.float32:
+        out = as_given(_mix_linear, x, lam, perm)
+        if out is not None:
+            return out
     if checks.batch(x, "x").dtype not in LINEAR_DTYPES:
         raise TypeError(f"x must be floating point, uint8 or a signed integer, got {x.dtype}")
     lam = checks.ratios(lam, "lam", x, "x", torch.float32)
     perm = checks.indices(perm, "perm", x, "x")
-    return _call(_mix_linear, dense(x), lam, perm)
+    return call(_mix_linear, dense(x), lam, perm)
 
 
 def dense(x: Tensor) -> Tensor:
@@ -125,47 +127,47 @@ def run(op: Callable[..., Tensor], x: Tensor, *how: Tensor) -> Tensor:
         return op(x, *how)
 
 
-def _as_given(op: Callable[..., Tensor], x: Tensor, how: Tensor, perm: Tensor, dtype: torch.dtype) -> Tensor | None:
+def as_given(op: Callable[..., Tensor], x: Tensor, *how: Tensor) -> Tensor | None:
     """What the op makes of the arguments as they are; None where they must be checked or converted in Python.
 
     The op checks everything itself, in less time than the checks here take.
     """
-    if not dispatch.is_plain(x, how, perm) or perm.dtype is not torch.int64 or how.dtype is not dtype:
-        return None
-    if not x.is_contiguous() or how.ndim == 2 == how.shape[1]:  # channels_last or to be copied; boxes of signals
+    if not dispatch.is_plain(x, *how) or not x.is_contiguous():  # channels_last, or to be copied
         return None
     try:
-        return run(op, x, how, perm)
+        return run(op, x, *how)
     except RuntimeError:
         return None
 
 
-def _call(op: Callable[..., Tensor], x: Tensor, *how: Tensor) -> Tensor:
+def call(op: Callable[..., Tensor], x: Tensor, *how: Tensor) -> Tensor:
+    """The op, where a kernel that finds fault with its arguments raises ValueError."""
     try:
         return run(op, x, *how)
     except RuntimeError as error:
         checks.reraise(error)
 
 
-def fallback(name: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def fallback(name: str) -> Callable[..., Tensor]:
     """What serves as this operator on devices without kernels: its twin, in the memory format that a kernel keeps."""
     twin = getattr(reference, name)
 
-    def in_format_of_x(x: Tensor, how: Tensor, perm: Tensor) -> Tensor:
-        result = twin(x, how, perm)
+    def in_format_of_x(x: Tensor, *how: Tensor) -> Tensor:
+        result = twin(x, *how)
         return result if result.stride() == x.stride() else torch.empty_like(x).copy_(result)
 
     return in_format_of_x
 
 
-def _fake(x: Tensor, how: Tensor, perm: Tensor) -> Tensor:
-    dispatch.one_device(x, how, perm)
+def fake(x: Tensor, *how: Tensor) -> Tensor:
+    """What torch knows of a mix before it is computed: shape, dtype, device and memory format are those of x."""
+    dispatch.one_device(x, *how)
     return torch.empty_like(x)
 
 
 for _name in ("mix_box", "mix_box_backward", "mix_linear", "mix_linear_backward"):
     torch.library.impl(f"sumix::{_name}", "default", fallback(_name))
-    torch.library.register_fake(f"sumix::{_name}", _fake)
+    torch.library.register_fake(f"sumix::{_name}", fake)
 
 torch.library.impl("sumix::soft_labels", "default", reference.soft_labels)
 
@@ -175,24 +177,25 @@ def _(y_a: Tensor, y_b: Tensor, lam: Tensor, num_classes: int, label_smoothing: 
     return lam.new_empty((lam.shape[0], num_classes))
 
 
-def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    """Keep how it was mixed, not what."""
     ctx.save_for_backward(*inputs[1:])
 
 
-def _box_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-    box, perm = ctx.saved_tensors
-    if grad.is_complex():
-        parts = [_mix_box_backward(dense(part), box, perm) for part in (grad.real, grad.imag)]
-        return torch.complex(*parts), None, None
-    return _mix_box_backward(dense(grad), box, perm), None, None
+def gradient(backward: Callable[..., Tensor]) -> Callable[..., tuple[Tensor | None, ...]]:
+    """The autograd formula of an op that is linear in x, its first argument, and has no gradient to the others."""
+
+    def formula(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        how = ctx.saved_tensors
+        if grad.is_complex():
+            out = torch.complex(*(backward(dense(part), *how) for part in (grad.real, grad.imag)))
+        else:
+            out = backward(dense(grad), *how)
+        return out, *[None] * len(how)
+
+    return formula
 
 
-def _linear_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-    lam, perm = ctx.saved_tensors
-    return _mix_linear_backward(dense(grad), lam, perm), None, None
-
-
-torch.library.register_autograd("sumix::mix_box", _box_gradient, setup_context=_setup_context)
-torch.library.register_autograd("sumix::mix_linear", _linear_gradient, setup_context=_setup_context)
-torch.library.register_autograd("sumix::mix_box_backward", dispatch.once("mix_box"))
-torch.library.register_autograd("sumix::mix_linear_backward", dispatch.once("mix_linear"))
+for _name, _backward in ("mix_box", _mix_box_backward), ("mix_linear", _mix_linear_backward):
+    torch.library.register_autograd(f"sumix::{_name}", gradient(_backward), setup_context=setup_context)
+    torch.library.register_autograd(f"sumix::{_name}_backward", dispatch.once(_name))

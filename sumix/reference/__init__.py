@@ -24,6 +24,7 @@ from sumix.reference.mix import (
     mix_linear_backward,
     soft_labels,
 )
+from sumix.reference.mix_mask import mix_mask, mix_mask_backward
 from sumix.reference.saliency import saliency, saliency_peak
 from sumix.reference.sample import (
     cut_box,
@@ -49,6 +50,8 @@ __all__ = [
     "mix_box_backward",
     "mix_linear",
     "mix_linear_backward",
+    "mix_mask",
+    "mix_mask_backward",
     "philox",
     "published_loss",
     "saliency",

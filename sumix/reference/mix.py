@@ -21,19 +21,29 @@ def mix_box(x: Tensor, box: Tensor, perm: Tensor) -> Tensor:
 
 def mix_box_backward(grad_out: Tensor, box: Tensor, perm: Tensor) -> Tensor:
     """The gradient of mix_box to x: each image's own outside its box, plus the boxes that were filled from it."""
-    inside, grad = _inside(box, grad_out), grad_out.to(_mix_dtype(grad_out.dtype))
+    inside, grad = _inside(box, grad_out), grad_out.to(mix_dtype(grad_out.dtype))
     own, pasted = grad.masked_fill(inside, 0), grad.masked_fill(~inside, 0)
     return own.index_add(0, perm, pasted).to(grad_out.dtype)
 
 
-def _mix_dtype(dtype: torch.dtype) -> torch.dtype:
+def mix_dtype(dtype: torch.dtype) -> torch.dtype:
     """What a mix of this dtype is computed in."""
     return torch.float64 if dtype in (torch.float64, torch.int32, torch.int64) else torch.float32
 
 
+def rounded(mixed: Tensor, dtype: torch.dtype) -> Tensor:
+    """What was computed in float32 or float64, in the dtype of the images: integers to nearest, ties to even."""
+    if dtype.is_floating_point:
+        return mixed.to(dtype)
+    mixed = mixed.round()
+    if dtype == torch.int64:  # whose largest values float64 rounds up to 2^63, which is none
+        return torch.where(mixed < 2.0**63, mixed, 0).to(dtype) + torch.where(mixed < 2.0**63, 0, 2**63 - 1)
+    return mixed.to(dtype)
+
+
 def _weights(lam: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """lam and 1 - lam, to be multiplied with x."""
-    own = lam.to(_mix_dtype(x.dtype)).view(-1, *[1] * (x.ndim - 1))
+    own = lam.to(mix_dtype(x.dtype)).view(-1, *[1] * (x.ndim - 1))
     return own, 1 - own
 
 
@@ -42,11 +52,7 @@ def mix_linear(x: Tensor, lam: Tensor, perm: Tensor) -> Tensor:
     own, rest = _weights(lam, x)
     wide = x.to(own.dtype)
     mixed = own * wide + rest * wide[perm]
-    if not x.is_floating_point():
-        mixed = mixed.round()
-        if x.dtype == torch.int64:  # whose largest values float64 rounds up to 2^63, which is none
-            mixed = torch.where(mixed < 2.0**63, mixed, 0).to(x.dtype) + torch.where(mixed < 2.0**63, 0, 2**63 - 1)
-    return torch.where(rest == 0, x, torch.where(own == 0, x[perm], mixed.to(x.dtype)))
+    return torch.where(rest == 0, x, torch.where(own == 0, x[perm], rounded(mixed, x.dtype)))
 
 
 def mix_linear_backward(grad_out: Tensor, lam: Tensor, perm: Tensor) -> Tensor:

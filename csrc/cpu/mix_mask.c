@@ -1,0 +1,199 @@
+/* Mixing each image with its partner by a mask, the weight of the own image pixel by pixel, and the gradient.
+ *
+ *   out[i] = mask[i] x[i] + (1 - mask[i]) x[perm[i]]       (FMix; Harris et al., arXiv 2002.12047; and its kin)
+ *
+ * x is (n, planes, height, width) of pixels of one or more channels, the mask (n, height, width): floats from 0 to 1, or
+ * bytes that are 0 or 1; or one weight a sample. A weight of exactly 0 takes nothing from its image, not even NaN. So a
+ * mask of bytes is no arithmetic but a choice, and serves every dtype.
+ *
+ * A chunk of a mask is judged once and then applied to all planes: where it is 1 or 0 all over, as most of a mask with
+ * large areas is, one image is copied and the other not read. Values out of range are found in the same pass, and
+ * looked for by their place only then. Where a pixel holds several channels, the weights are first spread over them.
+ *
+ * The gradient gathers through the inverse lists of perm: no atomics, and one order of addition.
+ */
+#include "mix.h"
+
+/* What the weights of a chunk amount to. */
+enum weights { WEIGHTS_MIXED, WEIGHTS_OWN, WEIGHTS_PARTNER, WEIGHTS_WRONG };
+
+/* A mask over elements: those of a plane, pixel by pixel, share the weights of all other planes. */
+struct mask {
+  const void *values;  // (n, pixels) or, if uniform, (n)
+  bool binary, uniform;
+  int64_t pixels, channels;  // pixels of a plane, elements of a pixel
+};
+
+static inline struct mask mask_of(const struct sumix_mask *mask, const struct sumix_layout *l, int64_t element)
+{
+  return (struct mask){mask->values, mask->binary, mask->uniform, l->height * l->width, l->pixel / element};
+}
+
+static enum weights judge_floats(const float *restrict values, int64_t k)
+{
+  int fine = 1, own = 1, partner = 1;
+#pragma omp simd reduction(& : fine, own, partner)
+  for (int64_t j = 0; j < k; j++) {
+    fine &= (values[j] >= 0) & (values[j] <= 1);  // written so that NaN fails
+    own &= values[j] == 1;
+    partner &= values[j] == 0;
+  }
+  return !fine ? WEIGHTS_WRONG : own ? WEIGHTS_OWN : partner ? WEIGHTS_PARTNER : WEIGHTS_MIXED;
+}
+
+static enum weights judge_bytes(const uint8_t *restrict values, int64_t k)
+{
+  uint8_t own = 1, partner = 1;
+#pragma omp simd reduction(& : own, partner)
+  for (int64_t j = 0; j < k; j++) {
+    own &= values[j] != 0;
+    partner &= values[j] == 0;
+  }
+  return own ? WEIGHTS_OWN : partner ? WEIGHTS_PARTNER : WEIGHTS_MIXED;
+}
+
+/* The weights of elements first .. first + k of each plane of sample i: what they amount to. */
+static enum weights judge(const struct mask *mask, int64_t i, int64_t first, int64_t k)
+{
+  const int64_t pixel = first / mask->channels, end = (first + k + mask->channels - 1) / mask->channels;
+  const int64_t at = mask->uniform ? i : i * mask->pixels + pixel, count = mask->uniform ? 1 : end - pixel;
+  if (mask->binary) return judge_bytes((const uint8_t *)mask->values + at, count);
+  return judge_floats((const float *)mask->values + at, count);
+}
+
+/* The same weights themselves, one an element: as floats, or for a choice as bytes. */
+static const float *float_weights(const struct mask *mask, int64_t i, int64_t first, int64_t k, float *restrict spread)
+{
+  const float *values = mask->values;
+  const uint8_t *bytes = mask->values;
+  if (mask->uniform) {
+    for (int64_t j = 0; j < k; j++) spread[j] = mask->binary ? bytes[i] != 0 : values[i];
+    return spread;
+  }
+  const int64_t base = i * mask->pixels, channels = mask->channels;
+  if (channels == 1 && !mask->binary) return values + base + first;
+  for (int64_t pixel = first / channels, j = 0; j < k; pixel++) {
+    const float weight = mask->binary ? bytes[base + pixel] != 0 : values[base + pixel];
+    const int64_t end = smaller((pixel + 1) * channels - first, k);
+    for (; j < end; j++) spread[j] = weight;
+  }
+  return spread;
+}
+
+static const uint8_t *byte_weights(const struct mask *mask, int64_t i, int64_t first, int64_t k,
+                                   uint8_t *restrict spread)
+{
+  const uint8_t *const values = (const uint8_t *)mask->values + i * mask->pixels;
+  const int64_t channels = mask->channels;
+  if (channels == 1) return values + first;
+  for (int64_t pixel = first / channels, j = 0; j < k; pixel++) {
+    const int64_t end = smaller((pixel + 1) * channels - first, k);
+    for (; j < end; j++) spread[j] = values[pixel];
+  }
+  return spread;
+}
+
+static int find_wrong_weight(const struct sumix_mask *mask, const struct sumix_layout *l, struct sumix_status *status)
+{
+  const int64_t height = mask->uniform ? 1 : l->height, width = mask->uniform ? 1 : l->width;
+  const float *const values = mask->values;
+  for (int64_t k = 0; k < l->n * height * width; k++)
+    SUMIX_CHECK(values[k] >= 0 && values[k] <= 1, status, "mask[%lld, %lld, %lld] is %g, expected 0 to 1",
+                (long long)(k / width / height), (long long)(k / width % height), (long long)(k % width),
+                (double)values[k]);
+  return sumix_out_of_memory(status);
+}
+
+/* ---- A choice, for masks of bytes: elements of `lane` bytes ---- */
+
+static void choose_8(uint8_t *restrict out, const uint8_t *a, const uint8_t *b, const uint8_t *own, int64_t k)
+{
+  for (int64_t j = 0; j < k; j++) out[j] = own[j] ? a[j] : b[j];
+}
+
+static void choose_16(uint16_t *restrict out, const uint16_t *a, const uint16_t *b, const uint8_t *own, int64_t k)
+{
+  for (int64_t j = 0; j < k; j++) out[j] = own[j] ? a[j] : b[j];
+}
+
+static void choose_32(uint32_t *restrict out, const uint32_t *a, const uint32_t *b, const uint8_t *own, int64_t k)
+{
+  for (int64_t j = 0; j < k; j++) out[j] = own[j] ? a[j] : b[j];
+}
+
+static void choose_64(uint64_t *restrict out, const uint64_t *a, const uint64_t *b, const uint8_t *own, int64_t k)
+{
+  for (int64_t j = 0; j < k; j++) out[j] = own[j] ? a[j] : b[j];
+}
+
+/* The widest type that a pixel is made of: an element, or half a complex128. */
+static inline int64_t lane_of(int64_t element) { return element < 8 ? element : 8; }
+
+static void choice(int64_t begin, int64_t end, void *context)
+{
+  const struct sumix_mix_mask_args *args = ((struct sumix_task *)context)->args;
+  const int64_t lane = lane_of(args->element), size = sample_size(&args->layout) / lane;
+  const struct mask mask = mask_of(&args->mask, &args->layout, lane);
+  const int64_t plane_size = mask.pixels * mask.channels, per_sample = chunks(plane_size);
+  uint8_t spread[CHUNK];
+  for (int64_t item = begin; item < end; item++) {
+    const int64_t i = item / per_sample, first = item % per_sample * CHUNK, k = smaller(plane_size - first, CHUNK);
+    const enum weights weights = judge(&mask, i, first, k);
+    const uint8_t *own = weights == WEIGHTS_MIXED ? byte_weights(&mask, i, first, k, spread) : NULL;
+    for (int64_t plane = 0; plane < args->layout.planes; plane++) {
+      const int64_t at = (plane * plane_size + first) * lane, bytes = size * lane;
+      const char *const a = (const char *)args->x + i * bytes + at;
+      const char *const b = (const char *)args->x + args->perm[i] * bytes + at;
+      char *const out = (char *)args->out + i * bytes + at;
+      if (weights != WEIGHTS_MIXED) {
+        memcpy(out, weights == WEIGHTS_OWN ? a : b, (size_t)(k * lane));
+        continue;
+      }
+      switch (lane) {
+        case 1: choose_8((uint8_t *)out, (const uint8_t *)a, (const uint8_t *)b, own, k); break;
+        case 2: choose_16((uint16_t *)out, (const uint16_t *)a, (const uint16_t *)b, own, k); break;
+        case 4: choose_32((uint32_t *)out, (const uint32_t *)a, (const uint32_t *)b, own, k); break;
+        default: choose_64((uint64_t *)out, (const uint64_t *)a, (const uint64_t *)b, own, k);
+      }
+    }
+  }
+}
+
+/* ---- Means, once for float and once for double ---- */
+
+#define REAL float
+#define SUFFIX(name) name##_f32
+#include "mix_mask_rows.h"
+#undef REAL
+#undef SUFFIX
+
+#define REAL double
+#define SUFFIX(name) name##_f64
+#include "mix_mask_rows.h"
+
+static int over_chunks(const struct sumix_layout *l, int64_t lane, ParallelFunc rows, void *task,
+                       struct sumix_status *status)
+{
+  const int64_t plane_size = l->height * l->width * l->pixel / lane;
+  return sumix_parallel_rows(l->n * chunks(plane_size), l->planes * smaller(plane_size, CHUNK), rows, task, status);
+}
+
+int SUMIX_KERNEL(mix_mask)(const struct sumix_mix_mask_args *a, struct sumix_status *status)
+{
+  SUMIX_TRY(sumix_check_partners(a->perm, a->layout.n, status));
+  struct sumix_task task = {a, false};
+  if (a->mask.binary) return over_chunks(&a->layout, lane_of(a->element), choice, &task, status);
+  SUMIX_TRY(over_chunks(&a->layout, a->element, in_double(a->dtype) ? means_f64 : means_f32, &task, status));
+  return task.failed ? find_wrong_weight(&a->mask, &a->layout, status) : 0;
+}
+
+int SUMIX_KERNEL(mix_mask_backward)(const struct sumix_mix_mask_backward_args *a, struct sumix_status *status)
+{
+  struct gradient_task task = {{a, false}, {0}};
+  SUMIX_TRY(sumix_inverse_lists(a->perm, a->layout.n, &task.partners, status));
+  const int failed = over_chunks(&a->layout, element_size(a->dtype),
+                                 in_double(a->dtype) ? mask_gradient_f64 : mask_gradient_f32, &task, status);
+  free(task.partners.first);
+  if (task.task.failed) return find_wrong_weight(&a->mask, &a->layout, status);
+  return failed;
+}
