@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from sumix.ops import checks
 from sumix.ops.mix_normalize import mix_normalize
-from sumix.ops.sample import PARTNERS, draw_seed, sample_perm
+from sumix.ops.sample import PARTNERS, sample_perm
+from sumix.ops.sample import _seed as as_seed
 from sumix.recipe import Recipe, check_label_map, mix_labels, mix_pixels
 from sumix.target import MixTarget
 from sumix.transforms import docs, ranks
@@ -233,11 +234,7 @@ class Mixer(nn.Module):
     def _seed(self, images: Tensor, generator: torch.Generator | None, seed: Any) -> Tensor:
         if generator is None and seed is None:
             generator = self.generator
-        elif generator is not None and seed is not None:
-            raise ValueError("generator and seed must not both be given")
-        if torch.compiler.is_compiling() and generator is not None:
-            raise ValueError("generator must be None where the transform is compiled: give seed=, a tensor, instead")
-        return draw_seed(images.device, generator=_generator(generator), seed=seed)
+        return as_seed(seed, _generator(generator), images.device)
 
 
 def _labels(labels: Any, images: Tensor, num_classes: int | None) -> Tensor:

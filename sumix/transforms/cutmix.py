@@ -61,10 +61,14 @@ class CutMix(BoxMixer):
             raise ValueError("correct_lam must be True with minmax: the box alone says what lam is")
 
     def draw(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
+        """Boxes anywhere."""
         if self.minmax is not None:
             low, high = self.minmax
             box, lam = sample_box(n, size, kind="minmax", low=low, high=high, p=self.p, seed=seed)
             return Recipe(lam, box)
-        kind = "span" if len(size) == 1 else "cut"
-        box, lam = sample_box(n, size, kind=kind, alpha=self.alpha, p=self.p, seed=seed)
+        if len(size) == 1:
+            box, lam = sample_box(n, size[0], kind="span", alpha=self.alpha, p=self.p, seed=seed)
+            box = box[:, ::2].contiguous()
+        else:
+            box, lam = sample_box(n, size, kind="cut", alpha=self.alpha, p=self.p, seed=seed)
         return Recipe(lam if self.correct_lam else sample_lam(n, self.alpha, p=self.p, seed=seed), box)

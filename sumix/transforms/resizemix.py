@@ -62,6 +62,7 @@ class ResizeMix(BoxMixer):
     def draw(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
         """Boxes that the whole partner goes into."""
         low, high = self.scope
-        box, lam = sample_box(n, size, kind="resize", alpha=self.alpha, low=low, high=high, p=self.p, seed=seed)
+        alpha = 0.0 if self.alpha is None else self.alpha
+        box, lam = sample_box(n, size, kind="resize", alpha=alpha, low=low, high=high, p=self.p, seed=seed)
         code = MODES.index(self.mode) + 1
         return Recipe(lam, box, resize=torch.full_like(lam, code, dtype=torch.int64))
