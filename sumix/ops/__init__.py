@@ -3,6 +3,7 @@
 Each is a thin layer over `torch.ops.sumix.<name>`, whose arguments are plainer and may change between releases.
 """
 
+from sumix.ops.fmix import fmix_mask
 from sumix.ops.loss import SUMixParts, sumix_loss
 from sumix.ops.mask import mask_top_k, sample_top_k
 from sumix.ops.mix import mix_box, mix_linear
@@ -23,6 +24,7 @@ __all__ = [
     "SUMixParts",
     "cut_box",
     "draw_seed",
+    "fmix_mask",
     "mask_top_k",
     "mix_box",
     "mix_linear",
