@@ -6,6 +6,7 @@ Each is a thin layer over `torch.ops.sumix.<name>`, whose arguments are plainer 
 from sumix.ops.fmix import fmix_mask
 from sumix.ops.loss import SUMixParts, sumix_loss
 from sumix.ops.mask import mask_top_k, sample_top_k
+from sumix.ops.mask_shapes import grid_mask, sample_grid, sample_smooth, smooth_mask
 from sumix.ops.mix import mix_box, mix_linear
 from sumix.ops.sample import (
     cut_box,
@@ -25,17 +26,21 @@ __all__ = [
     "cut_box",
     "draw_seed",
     "fmix_mask",
+    "grid_mask",
     "mask_top_k",
     "mix_box",
     "mix_linear",
     "sample_box",
+    "sample_grid",
     "sample_lam",
     "sample_normal",
     "sample_perm",
     "sample_seed",
+    "sample_smooth",
     "sample_top_k",
     "sample_uniform",
     "semantic_distance",
+    "smooth_mask",
     "sumix_loss",
     "uncertainty",
 ]

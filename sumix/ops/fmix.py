@@ -8,7 +8,8 @@ from torch import Tensor
 
 from sumix.ops import checks
 from sumix.ops.mask import mask_top_k, sample_top_k
-from sumix.ops.sample import _seed, _size, sample_normal
+from sumix.ops.mask_shapes import sides_of
+from sumix.ops.sample import _seed, sample_normal
 
 SPECTRA = ("paper", "published")
 
@@ -70,13 +71,11 @@ def fmix_mask(
     """
     if checks.floating(lam, "lam").ndim != 1:
         raise ValueError(f"lam must be (N,), got {checks.shape(lam)}")
-    signals = isinstance(size, int) or (isinstance(size, Sequence) and len(size) == 1)
-    height, width = _size(size[0] if signals and not isinstance(size, int) else size)
-    for side in (height, width):
-        checks.count(side, "size")
+    sides = sides_of(size)
+    signals, (height, width) = len(sides) == 1, (1, *sides)[-2:]
     decay = checks.number(decay, "decay", 0, 100)
     published = checks.choice(spectrum, "spectrum", SPECTRA) == 1
-    if published and (width if signals else height) < 2:
+    if published and sides[0] < 2:
         raise ValueError(f'size must be at least 2 in its first dimension for spectrum="published", got {size}')
     seed = _seed(seed, generator, lam.device)
     k, soft, exact = sample_top_k(lam, height * width, max_soft=max_soft, seed=seed)
@@ -98,14 +97,14 @@ def amplitudes(height: int, width: int, decay: float, published: bool, signals: 
     In the order of `torch.fft.irfft2`'s coefficients. The published code uses those of the first two rows alone (of a
     signal, the first two), but of as many columns as it draws, which are one more where the width is odd.
     """
-    low = 1 / max(height, width)
+    low, kind = 1 / max(height, width), {"dtype": torch.float32, "device": device}
     if published and signals:
-        f = torch.fft.fftfreq(width, device=device)[:2].abs()
+        f = torch.fft.fftfreq(width, **kind)[:2].abs()
     else:
-        rows = torch.fft.fftfreq(height, device=device)
-        columns = torch.fft.rfftfreq(width, device=device)
+        rows = torch.fft.fftfreq(height, **kind)
+        columns = torch.fft.rfftfreq(width, **kind)
         if published:
-            rows, columns = rows[:2], torch.fft.fftfreq(width, device=device)[: width // 2 + 1 + width % 2]
+            rows, columns = rows[:2], torch.fft.fftfreq(width, **kind)[: width // 2 + 1 + width % 2]
         f = torch.sqrt(rows.square().unsqueeze(1) + columns.square()).flatten()
     return f.clamp(min=low).pow(-decay).repeat_interleave(2)
 
