@@ -3,8 +3,10 @@
 Each is a thin layer over `torch.ops.sumix.<name>`, whose arguments are plainer and may change between releases.
 """
 
+from sumix.ops.fmix import fmix_mask
 from sumix.ops.loss import SUMixParts, sumix_loss
 from sumix.ops.mask import mask_top_k, sample_top_k
+from sumix.ops.mask_shapes import grid_mask, sample_grid, sample_smooth, smooth_mask
 from sumix.ops.mix import mix_box, mix_linear
 from sumix.ops.saliency import saliency, saliency_peak
 from sumix.ops.sample import (
@@ -24,19 +26,24 @@ __all__ = [
     "SUMixParts",
     "cut_box",
     "draw_seed",
+    "fmix_mask",
+    "grid_mask",
     "mask_top_k",
     "mix_box",
     "mix_linear",
     "saliency",
     "saliency_peak",
     "sample_box",
+    "sample_grid",
     "sample_lam",
     "sample_normal",
     "sample_perm",
     "sample_seed",
+    "sample_smooth",
     "sample_top_k",
     "sample_uniform",
     "semantic_distance",
+    "smooth_mask",
     "sumix_loss",
     "uncertainty",
 ]

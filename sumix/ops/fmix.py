@@ -1,0 +1,135 @@
+"""FMix's masks: the brightest pixels of low-frequency random images."""
+
+import functools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sumix.ops import checks
+from sumix.ops.mask import mask_top_k, sample_top_k
+from sumix.ops.mask_shapes import sides_of
+from sumix.ops.sample import _seed, sample_normal
+
+SPECTRA = ("paper", "published")
+
+
+def fmix_mask(
+    lam: Tensor,
+    size: int | Sequence[int],
+    *,
+    decay: float = 3.0,
+    max_soft: float = 0.0,
+    spectrum: str = "paper",
+    seed: Tensor | int | None = None,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""Draw FMix's masks, one a sample: blobs of any shape that keep exactly the wanted share of the image.
+
+    Each is cut from a grey image of its own, whose Fourier coefficients are complex normal deviates times
+    :math:`1 / \max(f, 1 / \max(H, W))^{decay}` at frequency :math:`f`, so that slow waves prevail: the
+    :math:`\lambda H W` brightest pixels (rounded up or down by a coin) are 1, the others 0. Nothing here waits for the
+    device.
+
+    Parameters
+    ----------
+    lam : Tensor, shape (N,), floating point
+        Weight that the own image is to have, 0 to 1, usually from Beta(alpha, alpha).
+    size : (int, int) or int
+        Height and width of the images in pixels, or the length of signals.
+    decay : float
+        How fast the spectrum falls; the larger, the fewer and smoother the blobs.
+    max_soft : float
+        Half width of a soft edge as a share of the image, 0 to 0.5: the ranks around the threshold ramp from 1 to 0
+        (see `mask_top_k`).
+    spectrum : {"paper", "published"}
+        "paper": as above. "published": the authors' code reads the real and imaginary parts from the first two rows of
+        frequencies instead of the last axis, and lets the inverse transform pad what is left, (columns, 2), to the
+        spectrum's shape. The image then consists of a constant and one wave along each row, whose phase and amplitude
+        change from row to row. It needs at least two rows (two samples of a signal).
+    seed, generator
+        See `sample_lam`; on the device of `lam`.
+
+    Returns
+    -------
+    mask : Tensor, shape (N, H, W) or (N, L), float32
+        Weight of the own image at each pixel. No gradient.
+    lam : Tensor, shape (N,), float32
+        The exact weight, the mean of each mask.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If a number is out of range or devices do not fit together; on CPU, outside of torch.compile, also if a weight
+        is NaN or not within 0 to 1.
+
+    References
+    ----------
+    Harris et al., "FMix: Enhancing Mixed Sample Data Augmentation", arXiv 2002.12047.
+    """
+    if checks.floating(lam, "lam").ndim != 1:
+        raise ValueError(f"lam must be (N,), got {checks.shape(lam)}")
+    sides = sides_of(size)
+    signals, (height, width) = len(sides) == 1, (1, *sides)[-2:]
+    decay = checks.number(decay, "decay", 0, 100)
+    published = checks.choice(spectrum, "spectrum", SPECTRA) == 1
+    if published and sides[0] < 2:
+        raise ValueError(f'size must be at least 2 in its first dimension for spectrum="published", got {size}')
+    seed = _seed(seed, generator, lam.device)
+    k, soft, exact = sample_top_k(lam, height * width, max_soft=max_soft, seed=seed)
+    if torch.compiler.is_compiling() or type(lam) is not Tensor:
+        # Below, the op keeps complex numbers out of the compiler's sight, which has no code for them and says so.
+        image, scale = _low_frequency_image, amplitudes.__wrapped__
+    else:
+        image, scale = low_frequency_image, amplitudes
+    scale = scale(height, width, decay, published, signals, lam.device)
+    normals = sample_normal(lam.shape[0], scale.shape[0], seed=seed)
+    mask = mask_top_k(image(normals, scale, height, width, published), k, soft)
+    return mask.squeeze(1) if signals else mask, exact
+
+
+@functools.lru_cache(maxsize=64)
+def amplitudes(height: int, width: int, decay: float, published: bool, signals: bool, device: torch.device) -> Tensor:
+    """What to multiply an image's normal deviates by, (M,), real and imaginary parts in turn.
+
+    In the order of `torch.fft.irfft2`'s coefficients. The published code uses those of the first two rows alone (of a
+    signal, the first two), but of as many columns as it draws, which are one more where the width is odd.
+    """
+    low, kind = 1 / max(height, width), {"dtype": torch.float32, "device": device}
+    if published and signals:
+        f = torch.fft.fftfreq(width, **kind)[:2].abs()
+    else:
+        rows = torch.fft.fftfreq(height, **kind)
+        columns = torch.fft.rfftfreq(width, **kind)
+        if published:
+            rows, columns = rows[:2], torch.fft.fftfreq(width, **kind)[: width // 2 + 1 + width % 2]
+        f = torch.sqrt(rows.square().unsqueeze(1) + columns.square()).flatten()
+    return f.clamp(min=low).pow(-decay).repeat_interleave(2)
+
+
+def low_frequency_image(normals: Tensor, scale: Tensor, height: int, width: int, published: bool) -> Tensor:
+    """Grey images (N, height, width) whose spectra are normal deviates (N, M) times amplitudes (M,)."""
+    n, parts = normals.shape[0], normals * scale
+    if n == 0:  # which not every FFT library takes
+        return normals.new_empty(0, height, width)
+    if published:  # of each column, row 0 gives the real parts and row 1 the imaginary parts
+        rows = parts.view(n, 2, -1, 2)
+        spectrum = torch.complex(rows[:, 0], rows[:, 1])
+    else:
+        spectrum = torch.view_as_complex(parts.view(n, height, -1, 2))
+    return torch.fft.irfft2(spectrum, s=(height, width))
+
+
+torch.library.define(
+    "sumix::low_frequency_image",
+    "(Tensor normals, Tensor scale, SymInt height, SymInt width, bool published) -> Tensor",
+)
+torch.library.impl("sumix::low_frequency_image", "default", low_frequency_image)  # of any device: torch has the FFT
+_low_frequency_image = torch.ops.sumix.low_frequency_image.default
+
+
+@torch.library.register_fake("sumix::low_frequency_image")
+def _(normals: Tensor, scale: Tensor, height: int, width: int, published: bool) -> Tensor:
+    return normals.new_empty(normals.shape[0], height, width)
