@@ -157,6 +157,35 @@ struct sumix_mix_mask_backward_args {
   void *grad_x;
 };
 
+/* out[i] = x[i], with box[i] filled from x[perm[i]] by resize[i]: 0 from the same box, otherwise from the whole of it,
+ * resized to the box by 1 nearest, 2 nearest-exact, 3 bilinear, as torch.nn.functional.interpolate does. */
+struct sumix_mix_resize_args {
+  enum sumix_dtype dtype;  // for bilinear one that is computed with
+  struct sumix_layout layout;
+  int64_t element;  // bytes
+  const void *x;
+  const int64_t *box;     // (n, 4)
+  const int64_t *resize;  // (n)
+  const int64_t *perm;    // (n)
+  void *out;
+};
+/* grad_x[i] = grad_out[i] outside box[i], plus the transpose of that for every j with perm[j] = i. */
+struct sumix_mix_resize_backward_args {
+  enum sumix_dtype dtype;
+  struct sumix_layout layout;
+  const void *grad_out;
+  const int64_t *box, *resize, *perm;
+  void *grad_x;
+};
+/* mix_resize, or with resize NULL mix_box, in place. */
+struct sumix_mix_inplace_args {
+  enum sumix_dtype dtype;
+  struct sumix_layout layout;
+  int64_t element;
+  void *x;
+  const int64_t *box, *resize, *perm;
+};
+
 /* The box of CutMix: sides floor(height sqrt(share)), floor(width sqrt(share)) about the pixel at floor(centre * size),
  * half sides by integer division, clipped to the image. Spanning the height: side floor(width share), all rows. lam is
  * what is left of the image, 1 - area / (height width). */
@@ -192,6 +221,9 @@ struct sumix_soft_labels_args {
   X(mix_linear_backward)                                                                                               \
   X(mix_mask)                                                                                                          \
   X(mix_mask_backward)                                                                                                 \
+  X(mix_resize)                                                                                                        \
+  X(mix_resize_backward)                                                                                               \
+  X(mix_inplace)                                                                                                       \
   X(cut_box)                                                                                                           \
   X(soft_labels)
 
