@@ -179,6 +179,47 @@ struct sumix_mix_mask_backward_args {
   void *grad_x;
 };
 
+/* out[i] = x[i], with box[i] filled from x[perm[i]] by resize[i]: 0 from the same box, otherwise from the whole of it,
+ * resized to the box by 1 nearest, 2 nearest-exact, 3 bilinear, as torch.nn.functional.interpolate does. */
+struct sumix_mix_resize_args {
+  enum sumix_dtype dtype;  // for bilinear one that is computed with
+  struct sumix_layout layout;
+  int64_t element;  // bytes
+  const void *x;
+  const int64_t *box;     // (n, 4)
+  const int64_t *resize;  // (n)
+  const int64_t *perm;    // (n)
+  void *out;
+};
+/* grad_x[i] = grad_out[i] outside box[i], plus the transpose of that for every j with perm[j] = i. */
+struct sumix_mix_resize_backward_args {
+  enum sumix_dtype dtype;
+  struct sumix_layout layout;
+  const void *grad_out;
+  const int64_t *box, *resize, *perm;
+  void *grad_x;
+};
+/* mix_resize, or with resize NULL mix_box, in place. */
+struct sumix_mix_inplace_args {
+  enum sumix_dtype dtype;
+  struct sumix_layout layout;
+  int64_t element;
+  void *x;
+  const int64_t *box, *resize, *perm;
+};
+
+/* The box of CutMix: sides floor(height sqrt(share)), floor(width sqrt(share)) about the pixel at floor(centre * size),
+ * half sides by integer division, clipped to the image. Spanning the height: side floor(width share), all rows. lam is
+ * what is left of the image, 1 - area / (height width). */
+struct sumix_cut_box_args {
+  int64_t n, height, width;
+  bool full_height;
+  const double *share;   // (n), 0 to 1
+  const double *centre;  // (n, 2): x, y, in [0, 1)
+  int64_t *box;          // (n, 4)
+  float *lam;            // (n)
+};
+
 /* soft[i] = smoothing / k everywhere, plus (1 - smoothing) lam[i] at y_a[i] and (1 - smoothing) (1 - lam[i]) at y_b[i].
  */
 struct sumix_soft_labels_args {
@@ -295,7 +336,10 @@ struct sumix_saliency_args {
   X(soft_labels)                                                                                                       \
   X(saliency)                                                                                                          \
   X(mix_mask)                                                                                                          \
-  X(mix_mask_backward)
+  X(mix_mask_backward)                                                                                                 \
+  X(mix_resize)                                                                                                        \
+  X(mix_resize_backward)                                                                                               \
+  X(mix_inplace)
 
 /* The CPU kernels in use: those of the best instruction set that this processor has. */
 struct sumix_cpu_kernels {

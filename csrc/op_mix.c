@@ -8,9 +8,8 @@ static int read_ratios(const StableIValue *args, const struct sumix_tensor *x, s
                        struct sumix_tensor *perm, struct sumix_status *status)
 {
   SUMIX_TRY(sumix_tensor_read_contiguous(args[1], "lam", lam, status));
-  SUMIX_TRY(sumix_tensor_read_contiguous(args[2], "perm", perm, status));
   SUMIX_TRY(sumix_tensor_expect(lam, SUMIX_FLOAT32, 1, x->sizes, x, status));
-  return sumix_tensor_expect(perm, SUMIX_INT64, 1, x->sizes, x, status);
+  return read_indices(args[2], "perm", x, perm, status);
 }
 
 static int mix_box(const StableIValue *args, StableIValue *results, struct sumix_status *status)
@@ -19,7 +18,8 @@ static int mix_box(const StableIValue *args, StableIValue *results, struct sumix
   struct sumix_layout layout;
   SUMIX_TRY(sumix_tensor_read(args[0], "x", &x, status));
   SUMIX_TRY(layout_of(&x, (int64_t)libtorch.aoti_torch_dtype_element_size(x.torch_dtype), &layout, status));
-  SUMIX_TRY(read_boxes(args, &x, &box, &perm, status));
+  SUMIX_TRY(read_box(args[1], &x, &box, status));
+  SUMIX_TRY(read_indices(args[2], "perm", &x, &perm, status));
   SUMIX_TRY(sumix_tensor_new(&x, x.dtype, x.dim, x.sizes, x.strides, &results[0], &out, status));
   return sumix_cpu.mix_box(&(struct sumix_mix_box_args){layout, x.data, box.data, perm.data, out.data}, status);
 }
@@ -32,7 +32,8 @@ static int mix_box_backward(const StableIValue *args, StableIValue *results, str
   SUMIX_TRY(sumix_tensor_read(args[0], "grad_out", &g, status));
   SUMIX_CHECK(sumix_is_floating(g.dtype), status, "grad_out must be float16, bfloat16, float32 or float64");
   SUMIX_TRY(layout_of(&g, (int64_t)sumix_dtype_size(g.dtype), &layout, status));
-  SUMIX_TRY(read_boxes(args, &g, &box, &perm, status));
+  SUMIX_TRY(read_box(args[1], &g, &box, status));
+  SUMIX_TRY(read_indices(args[2], "perm", &g, &perm, status));
   SUMIX_TRY(sumix_tensor_new(&g, g.dtype, g.dim, g.sizes, g.strides, &results[0], &grad_x, status));
   return sumix_cpu.mix_box_backward(
       &(struct sumix_mix_box_backward_args){g.dtype, layout, g.data, box.data, perm.data, grad_x.data}, status);

@@ -46,13 +46,20 @@ static inline int layout_of(const struct sumix_tensor *x, int64_t itemsize, stru
   return 0;
 }
 
-static inline int read_boxes(const StableIValue *args, const struct sumix_tensor *x, struct sumix_tensor *box,
-                             struct sumix_tensor *perm, struct sumix_status *status)
+/* (n, 4) beside x's n samples. */
+static inline int read_box(StableIValue argument, const struct sumix_tensor *x, struct sumix_tensor *box,
+                           struct sumix_status *status)
 {
-  SUMIX_TRY(sumix_tensor_read_contiguous(args[1], "box", box, status));
-  SUMIX_TRY(sumix_tensor_read_contiguous(args[2], "perm", perm, status));
-  SUMIX_TRY(sumix_tensor_expect(box, SUMIX_INT64, 2, (const int64_t[]){x->sizes[0], 4}, x, status));
-  return sumix_tensor_expect(perm, SUMIX_INT64, 1, x->sizes, x, status);
+  SUMIX_TRY(sumix_tensor_read_contiguous(argument, "box", box, status));
+  return sumix_tensor_expect(box, SUMIX_INT64, 2, (const int64_t[]){x->sizes[0], 4}, x, status);
+}
+
+/* (n) beside x's n samples: partners, or ways to resize. */
+static inline int read_indices(StableIValue argument, const char *name, const struct sumix_tensor *x,
+                               struct sumix_tensor *indices, struct sumix_status *status)
+{
+  SUMIX_TRY(sumix_tensor_read_contiguous(argument, name, indices, status));
+  return sumix_tensor_expect(indices, SUMIX_INT64, 1, x->sizes, x, status);
 }
 
 /* A mask over x's pixels: (n, height, width), or (n, 1, 1) for one weight a sample; float32 or bool. */

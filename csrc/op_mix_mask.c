@@ -13,8 +13,7 @@ static int mix_mask(const StableIValue *args, StableIValue *results, struct sumi
   SUMIX_TRY(read_mask(args[1], &x, &layout, &mask, status));
   SUMIX_CHECK(mask.binary || x.dtype != SUMIX_OTHER, status,
               "x must be floating point or an integer unless the mask is bool");
-  SUMIX_TRY(sumix_tensor_read_contiguous(args[2], "perm", &perm, status));
-  SUMIX_TRY(sumix_tensor_expect(&perm, SUMIX_INT64, 1, x.sizes, &x, status));
+  SUMIX_TRY(read_indices(args[2], "perm", &x, &perm, status));
   SUMIX_TRY(sumix_tensor_new(&x, x.dtype, x.dim, x.sizes, x.strides, &results[0], &out, status));
   return sumix_cpu.mix_mask(&(struct sumix_mix_mask_args){x.dtype, layout, element, x.data, mask, perm.data, out.data},
                             status);
@@ -30,8 +29,7 @@ static int mix_mask_backward(const StableIValue *args, StableIValue *results, st
   SUMIX_CHECK(sumix_is_floating(g.dtype), status, "grad_out must be float16, bfloat16, float32 or float64");
   SUMIX_TRY(layout_of(&g, (int64_t)sumix_dtype_size(g.dtype), &layout, status));
   SUMIX_TRY(read_mask(args[1], &g, &layout, &mask, status));
-  SUMIX_TRY(sumix_tensor_read_contiguous(args[2], "perm", &perm, status));
-  SUMIX_TRY(sumix_tensor_expect(&perm, SUMIX_INT64, 1, g.sizes, &g, status));
+  SUMIX_TRY(read_indices(args[2], "perm", &g, &perm, status));
   SUMIX_TRY(sumix_tensor_new(&g, g.dtype, g.dim, g.sizes, g.strides, &results[0], &grad_x, status));
   return sumix_cpu.mix_mask_backward(
       &(struct sumix_mix_mask_backward_args){g.dtype, layout, g.data, mask, perm.data, grad_x.data}, status);

@@ -19,6 +19,9 @@ from sumix.ops.sample import (
     sample_seed,
     sample_uniform,
 )
+from sumix.ops.mix_inplace import mix_box_, mix_resize_
+from sumix.ops.mix_mask import mix_mask
+from sumix.ops.mix_resize import mix_resize
 from sumix.ops.semantic_distance import semantic_distance
 from sumix.ops.uncertainty import uncertainty
 
@@ -50,3 +53,7 @@ __all__ = [
 from sumix.ops.mix_mask import mix_mask
 
 __all__ = ["SUMixParts", "mix_box", "mix_linear", "mix_mask", "semantic_distance", "sumix_loss", "uncertainty"]
+    "mix_box_",
+    "mix_mask",
+    "mix_resize",
+    "mix_resize_",

@@ -110,6 +110,14 @@ def boxes(value: Any, name: str, like: Tensor, like_name: str) -> Tensor:
     return value.to(torch.int64).contiguous()
 
 
+def as_images(x: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
+    """Signals with boxes (N, 2) as images of one row with boxes (N, 4); images as they are."""
+    if box.shape[1] == 4:
+        return x, box
+    x1, x2 = box.unbind(1)
+    return x.unsqueeze(-2), torch.stack([x1, torch.zeros_like(x1), x2, torch.ones_like(x2)], dim=1)
+
+
 def mask(value: Any, name: str, like: Tensor, like_name: str) -> Tensor:
     """Fail unless `value` is bool or floating point (N, H, W) for (N, ..., H, W), or (N, L) for (N, ..., L).
 
@@ -194,6 +202,16 @@ def choice(value: Any, name: str, options: tuple[str, ...]) -> int:
     if value not in options:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
     return options.index(value)
+
+
+RESIZE_MODES = ("nearest", "nearest-exact", "bilinear")  # their codes are 1, 2, 3; 0 resizes nothing
+
+
+def resize(value: Any, name: str, like: Tensor, like_name: str) -> Tensor:
+    """The codes (N,) of a way to resize, or of one a row; fail if it is none."""
+    if isinstance(value, Tensor):
+        return indices(value, name, like, like_name)
+    return torch.full((like.shape[0],), 1 + choice(value, name, RESIZE_MODES), dtype=torch.int64, device=like.device)
 
 
 def reraise(error: RuntimeError) -> NoReturn:

@@ -56,10 +56,7 @@ def mix_box(x: Tensor, box: Tensor, perm: Tensor) -> Tensor:
     box = checks.boxes(box, "box", checks.batch(x, "x"), "x")
     perm = checks.indices(perm, "perm", x, "x")
     signals = box.shape[1] == 2
-    if signals:  # images of one row
-        x1, x2 = box.unbind(1)
-        box = torch.stack([x1, torch.zeros_like(x1), x2, torch.ones_like(x2)], dim=1)
-        x = x.unsqueeze(-2)
+    x, box = checks.as_images(x, box)
     out = call(_mix_box, dense(x), box, perm)
     return out.squeeze(-2) if signals else out
 

@@ -24,7 +24,9 @@ from sumix.reference.mix import (
     mix_linear_backward,
     soft_labels,
 )
+from sumix.reference.mix_inplace import mix_box_, mix_resize_
 from sumix.reference.mix_mask import mix_mask, mix_mask_backward
+from sumix.reference.mix_resize import mix_resize, mix_resize_backward
 from sumix.reference.saliency import saliency, saliency_peak
 from sumix.reference.sample import (
     cut_box,
@@ -47,11 +49,15 @@ __all__ = [
     "cut_box",
     "mask_top_k",
     "mix_box",
+    "mix_box_",
     "mix_box_backward",
     "mix_linear",
     "mix_linear_backward",
     "mix_mask",
     "mix_mask_backward",
+    "mix_resize",
+    "mix_resize_",
+    "mix_resize_backward",
     "philox",
     "published_loss",
     "saliency",
