@@ -208,18 +208,6 @@ struct sumix_mix_inplace_args {
   const int64_t *box, *resize, *perm;
 };
 
-/* The box of CutMix: sides floor(height sqrt(share)), floor(width sqrt(share)) about the pixel at floor(centre * size),
- * half sides by integer division, clipped to the image. Spanning the height: side floor(width share), all rows. lam is
- * what is left of the image, 1 - area / (height width). */
-struct sumix_cut_box_args {
-  int64_t n, height, width;
-  bool full_height;
-  const double *share;   // (n), 0 to 1
-  const double *centre;  // (n, 2): x, y, in [0, 1)
-  int64_t *box;          // (n, 4)
-  float *lam;            // (n)
-};
-
 /* soft[i] = smoothing / k everywhere, plus (1 - smoothing) lam[i] at y_a[i] and (1 - smoothing) (1 - lam[i]) at y_b[i].
  */
 struct sumix_soft_labels_args {

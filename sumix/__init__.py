@@ -28,16 +28,35 @@ from sumix.loss import SUMixLoss
 from sumix.metrics import mix_accuracy
 from sumix.ops.loss import SUMixParts
 from sumix.target import MixTarget
-from sumix.transforms import CutMix, MixUp
+from sumix.transforms import (
+    CutMix,
+    FMix,
+    GridMix,
+    Mixer,
+    MixUp,
+    RandomMix,
+    ResizeMix,
+    SaliencyMix,
+    SmoothMix,
+    SUMixCollate,
+)
 
 __all__ = [
     "CutMix",
+    "FMix",
+    "GridMix",
     "MixTarget",
     "MixUp",
+    "Mixer",
+    "RandomMix",
+    "ResizeMix",
+    "SUMixCollate",
     "SUMixHead",
     "SUMixLoss",
     "SUMixOutput",
     "SUMixParts",
+    "SaliencyMix",
+    "SmoothMix",
     "mix_accuracy",
     "ops",
     "reference",

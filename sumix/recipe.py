@@ -6,11 +6,9 @@ import torch
 from torch import Tensor
 
 from sumix.ops import checks
-from sumix.ops.mix import dense, mix_box, mix_linear, run
+from sumix.ops.mix import mix_box, mix_linear
 from sumix.ops.mix_mask import mix_mask
-from sumix.ops.mix_resize import with_row
-
-_mix_resize = torch.ops.sumix.mix_resize.default
+from sumix.ops.mix_resize import mix_resize
 
 NEAREST_EXACT = 2  # of the codes in Recipe.resize; those above it interpolate
 
@@ -41,7 +39,7 @@ def mix_pixels(x: Tensor, recipe: Recipe, perm: Tensor) -> Tensor:
     """Mix images, differentiably."""
     if recipe.box is None:
         return mix_linear(x, recipe.lam, perm) if recipe.mask is None else mix_mask(x, recipe.mask, perm)
-    pasted = mix_box(x, recipe.box, perm) if recipe.resize is None else paste(x, recipe.box, perm, recipe.resize)
+    pasted = mix_box(x, recipe.box, perm) if recipe.resize is None else mix_resize(x, recipe.box, perm, recipe.resize)
     if recipe.mask is None:
         return pasted
     return pasted.where(_is_pasted(recipe.box, x), mix_mask(x, recipe.mask, perm))
@@ -60,13 +58,6 @@ def mix_labels(x: Tensor, recipe: Recipe, perm: Tensor, ignore_index: int) -> Te
         return blended
     pasted = mix_pixels(x, recipe._replace(mask=None, resize=resize), perm)
     return pasted.where(_is_pasted(recipe.box, x), blended)
-
-
-def paste(x: Tensor, box: Tensor, perm: Tensor, resize: Tensor) -> Tensor:
-    """`ops.mix_resize` with a mode a sample."""
-    if box.shape[1] == 2:
-        return run(_mix_resize, dense(x.unsqueeze(-2)), with_row(box), perm, resize).squeeze(-2)
-    return run(_mix_resize, dense(x), box, perm, resize)
 
 
 def _is_pasted(box: Tensor, x: Tensor) -> Tensor:

@@ -16,9 +16,7 @@ from sumix.transforms import CutMix, FMix, GridMix, Mixer, MixUp, ResizeMix, Sal
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MIXERS = {
-    kind.__name__: kind for kind in (CutMix, MixUp, SaliencyMix, FMix, ResizeMix, GridMix, SmoothMix)
-}
+MIXERS = {kind.__name__: kind for kind in (CutMix, MixUp, SaliencyMix, FMix, ResizeMix, GridMix, SmoothMix)}
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RATIOS = ("semantic", "published", "feature", "cam")
 

@@ -170,7 +170,9 @@ def test_signals(name):
     assert torch.equal(target.mix(signals), mixed)
 
 
-@pytest.mark.parametrize("name", [name for name in MIXERS if "Saliency" not in name and name not in ("RandomMix boxes", "RandomMix all")])
+@pytest.mark.parametrize(
+    "name", [name for name in MIXERS if "Saliency" not in name and name not in ("RandomMix boxes", "RandomMix all")]
+)
 def test_videos(name):
     videos, labels = torch.randn(5, 2, 3, 12, 10), torch.arange(5)
     mixed, target = MIXERS[name]()(videos, labels, seed=5)
@@ -241,7 +243,7 @@ def test_extras_are_mixed_alike(name):
     if target.resize is None:
         assert ((marked == classes) | (marked == partner))[known].all()
         # Where both images show through and disagree, no label is right.
-        weight = (target.lam if target.mask is None and target.box is None else target.mask)
+        weight = target.lam if target.mask is None and target.box is None else target.mask
         if weight is not None:
             weight = weight.float().view(9, *weight.shape[1:], *[1] * (3 - weight.ndim)).expand(9, 20, 26)
             both = (weight > 0) & (weight < 1) & (classes != partner)

@@ -70,7 +70,12 @@ def test_options_come_from_all_mixers_or_from_it():
     [
         ([], {}, TypeError, "mixers must be a list of sumix's transforms"),
         (CutMix(), {}, TypeError, "mixers must be a list of sumix's transforms, got CutMix"),
-        ([CutMix(), torch.nn.Identity()], {}, TypeError, r"mixers\[1\] must be one of sumix's transforms, got Identity"),
+        (
+            [CutMix(), torch.nn.Identity()],
+            {},
+            TypeError,
+            r"mixers\[1\] must be one of sumix's transforms, got Identity",
+        ),
         ([CutMix(generator=torch.Generator())], {}, ValueError, r"mixers\[0\] must have no generator"),
         ([CutMix(inplace=True)], {}, ValueError, r"mixers\[0\] must not work in place"),
         ([CutMix(), MixUp()], {"weights": [1]}, ValueError, "weights must be a list of 2 numbers"),

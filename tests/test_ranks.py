@@ -39,7 +39,9 @@ def one_of_two(rank, folder):
     assert soft.shape == (N // 2, 4)
     with pytest.raises(ValueError, match="images must not require gradients with cross_rank"):
         CutMix(cross_rank=True)(images.clone().requires_grad_(), labels)
-    torch.save({key: (mixed, tuple(target), maps) for key, (mixed, target, maps) in results.items()}, f"{folder}/{rank}")
+    torch.save(
+        {key: (mixed, tuple(target), maps) for key, (mixed, target, maps) in results.items()}, f"{folder}/{rank}"
+    )
     dist.destroy_process_group()
 
 

@@ -8,6 +8,9 @@ from sumix.ops.loss import SUMixParts, sumix_loss
 from sumix.ops.mask import mask_top_k, sample_top_k
 from sumix.ops.mask_shapes import grid_mask, sample_grid, sample_smooth, smooth_mask
 from sumix.ops.mix import mix_box, mix_linear
+from sumix.ops.mix_inplace import mix_box_, mix_resize_
+from sumix.ops.mix_mask import mix_mask
+from sumix.ops.mix_resize import mix_resize
 from sumix.ops.saliency import saliency, saliency_peak
 from sumix.ops.sample import (
     cut_box,
@@ -19,9 +22,6 @@ from sumix.ops.sample import (
     sample_seed,
     sample_uniform,
 )
-from sumix.ops.mix_inplace import mix_box_, mix_resize_
-from sumix.ops.mix_mask import mix_mask
-from sumix.ops.mix_resize import mix_resize
 from sumix.ops.semantic_distance import semantic_distance
 from sumix.ops.uncertainty import uncertainty
 
@@ -33,7 +33,11 @@ __all__ = [
     "grid_mask",
     "mask_top_k",
     "mix_box",
+    "mix_box_",
     "mix_linear",
+    "mix_mask",
+    "mix_resize",
+    "mix_resize_",
     "saliency",
     "saliency_peak",
     "sample_box",
@@ -50,10 +54,3 @@ __all__ = [
     "sumix_loss",
     "uncertainty",
 ]
-from sumix.ops.mix_mask import mix_mask
-
-__all__ = ["SUMixParts", "mix_box", "mix_linear", "mix_mask", "semantic_distance", "sumix_loss", "uncertainty"]
-    "mix_box_",
-    "mix_mask",
-    "mix_resize",
-    "mix_resize_",

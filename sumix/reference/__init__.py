@@ -17,13 +17,7 @@ from sumix.reference.loss import (
     sumix_loss_explicit,
 )
 from sumix.reference.mask import mask_top_k, sample_top_k
-from sumix.reference.mix import (
-    mix_box,
-    mix_box_backward,
-    mix_linear,
-    mix_linear_backward,
-    soft_labels,
-)
+from sumix.reference.mix import mix_box, mix_box_backward, mix_linear, mix_linear_backward, soft_labels
 from sumix.reference.mix_inplace import mix_box_, mix_resize_
 from sumix.reference.mix_mask import mix_mask, mix_mask_backward
 from sumix.reference.mix_resize import mix_resize, mix_resize_backward

@@ -24,4 +24,4 @@ class BoxMixer(Mixer):
             return super().apply_to_images(images, recipe, perm)
         if recipe.resize is None:
             return mix_box_(images, recipe.box, perm)
-        return mix_resize_(images, recipe.box, perm, self.mode)
+        return mix_resize_(images, recipe.box, perm, recipe.resize)

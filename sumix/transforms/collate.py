@@ -30,7 +30,9 @@ class SUMixCollate:
     ...     loss = criterion(model(mixed), model(images), target)
     """
 
-    def __init__(self, mix: Mixer, *, raw: bool = True, collate_fn: Callable[[list[Any]], Any] = default_collate) -> None:
+    def __init__(
+        self, mix: Mixer, *, raw: bool = True, collate_fn: Callable[[list[Any]], Any] = default_collate
+    ) -> None:
         if not isinstance(mix, Mixer):
             raise TypeError(f"mix must be one of sumix's transforms, got {type(mix).__name__}")
         if not callable(collate_fn):

@@ -62,6 +62,11 @@ CHOICE_PER_SAMPLE = """\
 def fill_in(text: str | None) -> str | None:
     """A docstring with the words SHARED, CHOICE, INPLACE and CALL replaced; None as python -OO makes it."""
     if text is not None:
-        for name, part in (("CHOICE", SHARED.replace(PER_SAMPLE, CHOICE_PER_SAMPLE)), ("SHARED", SHARED), ("INPLACE", INPLACE), ("CALL", CALL)):
+        for name, part in (
+            ("CHOICE", SHARED.replace(PER_SAMPLE, CHOICE_PER_SAMPLE)),
+            ("SHARED", SHARED),
+            ("INPLACE", INPLACE),
+            ("CALL", CALL),
+        ):
             text = text.replace(f"    {name}\n", part)
     return text
