@@ -26,6 +26,7 @@ from sumix.reference.mix import (
 )
 from sumix.reference.mix_inplace import mix_box_, mix_resize_
 from sumix.reference.mix_mask import mix_mask, mix_mask_backward
+from sumix.reference.mix_normalize import mix_normalize
 from sumix.reference.mix_resize import mix_resize, mix_resize_backward
 from sumix.reference.semantic_distance import semantic_distance
 from sumix.reference.uncertainty import uncertainty, uncertainty_backward
@@ -43,6 +44,7 @@ __all__ = [
     "mix_linear_backward",
     "mix_mask",
     "mix_mask_backward",
+    "mix_normalize",
     "mix_resize",
     "mix_resize_",
     "mix_resize_backward",
