@@ -208,6 +208,20 @@ struct sumix_mix_inplace_args {
   const int64_t *box, *resize, *perm;
 };
 
+/* out[i] = (mixed[i] / 255 - mean) / std, channel by channel, where mixed[i] is x[i] with its box filled as in mix_resize,
+ * and of that, by the mask, the weighted mean with x[perm[i]]; none of it rounded to 8 bits in between. */
+struct sumix_mix_normalize_args {
+  enum sumix_dtype dtype;      // of out: float32, float16 or bfloat16
+  struct sumix_layout layout;  // of x: a pixel of one channel, or of all of them
+  int64_t channels;            // of an image
+  const uint8_t *x;
+  const int64_t *box, *resize;  // (n, 4), (n), or NULL: no box, no resizing
+  struct sumix_mask mask;       // values NULL: no mask
+  const int64_t *perm;          // (n)
+  const float *mean, *std;      // (channels), for images from 0 to 1
+  void *out;                    // as x
+};
+
 /* soft[i] = smoothing / k everywhere, plus (1 - smoothing) lam[i] at y_a[i] and (1 - smoothing) (1 - lam[i]) at y_b[i].
  */
 struct sumix_soft_labels_args {
@@ -327,7 +341,8 @@ struct sumix_saliency_args {
   X(mix_mask_backward)                                                                                                 \
   X(mix_resize)                                                                                                        \
   X(mix_resize_backward)                                                                                               \
-  X(mix_inplace)
+  X(mix_inplace)                                                                                                       \
+  X(mix_normalize)
 
 /* The CPU kernels in use: those of the best instruction set that this processor has. */
 struct sumix_cpu_kernels {

@@ -10,6 +10,7 @@ from sumix.ops.mask_shapes import grid_mask, sample_grid, sample_smooth, smooth_
 from sumix.ops.mix import mix_box, mix_linear
 from sumix.ops.mix_inplace import mix_box_, mix_resize_
 from sumix.ops.mix_mask import mix_mask
+from sumix.ops.mix_normalize import mix_normalize
 from sumix.ops.mix_resize import mix_resize
 from sumix.ops.saliency import saliency, saliency_peak
 from sumix.ops.sample import (
@@ -36,6 +37,7 @@ __all__ = [
     "mix_box_",
     "mix_linear",
     "mix_mask",
+    "mix_normalize",
     "mix_resize",
     "mix_resize_",
     "saliency",

@@ -214,9 +214,27 @@ def resize(value: Any, name: str, like: Tensor, like_name: str) -> Tensor:
     return torch.full((like.shape[0],), 1 + choice(value, name, RESIZE_MODES), dtype=torch.int64, device=like.device)
 
 
-def reraise(error: RuntimeError) -> NoReturn:
-    """Turn what a kernel found wrong with its arguments into a ValueError; pass on everything else."""
-    found = re.match(r"sumix::\w+: (.*)", str(error))
+def channels(value: Any, name: str, like: Tensor, like_name: str) -> Tensor:
+    """A value a channel of `like`: (C,) float32, contiguous, without gradient, of a tensor or a sequence of floats."""
+    if not isinstance(value, Tensor):
+        try:
+            value = torch.tensor(list(value), dtype=torch.float32, device=like.device)
+        except (TypeError, ValueError):
+            kind = type(value).__name__
+            raise TypeError(f"{name} must be a Tensor or a sequence of floats, got {kind}") from None
+    if floating(value, name).ndim != 1 or value.shape[0] != like.shape[1]:
+        raise ValueError(f"{name} must be (C,) = ({like.shape[1]},) as {like_name} has C channels, got {shape(value)}")
+    same_device(value, name, like, like_name)
+    return value.detach().to(torch.float32).contiguous()
+
+
+def reraise(error: RuntimeError, names: dict[str, str] | None = None) -> NoReturn:
+    """Turn what a kernel found wrong with its arguments into a ValueError; pass on everything else.
+
+    `names`: what the user calls arguments that the op knows by another name.
+    """
+    found = re.match(r"sumix::\w+: ((\w+).*)", str(error))
     if found:
-        raise ValueError(found[1]) from None
+        name = found[2]
+        raise ValueError((names or {}).get(name, name) + found[1][len(name) :]) from None
     raise error

@@ -20,6 +20,7 @@ from sumix.reference.mask import mask_top_k, sample_top_k
 from sumix.reference.mix import mix_box, mix_box_backward, mix_linear, mix_linear_backward, soft_labels
 from sumix.reference.mix_inplace import mix_box_, mix_resize_
 from sumix.reference.mix_mask import mix_mask, mix_mask_backward
+from sumix.reference.mix_normalize import mix_normalize
 from sumix.reference.mix_resize import mix_resize, mix_resize_backward
 from sumix.reference.saliency import saliency, saliency_peak
 from sumix.reference.sample import (
@@ -49,6 +50,7 @@ __all__ = [
     "mix_linear_backward",
     "mix_mask",
     "mix_mask_backward",
+    "mix_normalize",
     "mix_resize",
     "mix_resize_",
     "mix_resize_backward",
