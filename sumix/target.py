@@ -28,7 +28,7 @@ class MixTarget(NamedTuple):
     perm : Tensor, shape (N,), int64
         Each sample's partner.
     box : Tensor or None, shape (N, 4), int64
-        What was pasted, x1, y1, x2, y2 in pixels, ends exclusive, or x1, x2 (N, 2) for signals; empty where nothing was.
+        What was pasted, x1, y1, x2, y2 in pixels, ends exclusive, or x1, x2 (N, 2) for signals; empty if nothing was.
     mask : Tensor or None, shape (N, H, W), float32 or bool
         Weight of the own image in each pixel, (N, L) for signals; (N, 1, 1) or (N, 1) where it is the same in all. With
         both box and mask, every sample has either an empty box or a mask of ones.

@@ -65,7 +65,7 @@ def test_two_ranks_mix_as_one(tmp_path):
 
 def test_misuse_is_named():
     images, labels, _ = batch()
-    with pytest.raises(TypeError, match="cross_rank must be a bool or a torch.distributed.ProcessGroup, got int"):
+    with pytest.raises(TypeError, match=r"cross_rank must be a bool or a torch\.distributed\.ProcessGroup, got int"):
         CutMix(cross_rank=1)
-    with pytest.raises(ValueError, match=r"cross_rank must be False, or torch.distributed.init_process_group"):
+    with pytest.raises(ValueError, match=r"cross_rank must be False, or torch\.distributed\.init_process_group"):
         MixUp(cross_rank=True)(images, labels)

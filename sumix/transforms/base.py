@@ -175,7 +175,7 @@ class Mixer(nn.Module):
             return mix_pixels(images, recipe, perm)
         lam = recipe.lam if recipe.box is None and recipe.mask is None else None
         parts = {"box": recipe.box, "resize": recipe.resize, "mask": recipe.mask, "lam": lam}
-        mean, std = self.kept("_mean", images), self.kept("_std", images)
+        mean, std = (self.kept(name, images).expand(images.shape[1]) for name in ("_mean", "_std"))
         return mix_normalize(images, perm, **parts, mean=mean, std=std, dtype=self.dtype)
 
     def apply_to_extra(self, extra: Any, at: int, recipe: Recipe, perm: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -62,11 +62,7 @@ CHOICE_PER_SAMPLE = """\
 def fill_in(text: str | None) -> str | None:
     """A docstring with the words SHARED, CHOICE, INPLACE and CALL replaced; None as python -OO makes it."""
     if text is not None:
-        for name, part in (
-            ("CHOICE", SHARED.replace(PER_SAMPLE, CHOICE_PER_SAMPLE)),
-            ("SHARED", SHARED),
-            ("INPLACE", INPLACE),
-            ("CALL", CALL),
-        ):
+        choice = SHARED.replace(PER_SAMPLE, CHOICE_PER_SAMPLE)
+        for name, part in (("SHARED", SHARED), ("CHOICE", choice), ("INPLACE", INPLACE), ("CALL", CALL)):
             text = text.replace(f"    {name}\n", part)
     return text

@@ -104,11 +104,6 @@ class RandomMix(Mixer):
             choice = choice + (choosing >= reached)
         return choice if self.p == 1 else choice.where(mixing < self.p, -1)
 
-    def extra_repr(self) -> str:
-        """The options, for repr()."""
-        weights = ", ".join(f"{weight:.3g}" for weight in self.weights)
-        return ", ".join(part for part in (f"weights=({weights})", super().extra_repr()) if part)
-
 
 def merge(recipes: list[Recipe], choice: Tensor, size: tuple[int, ...]) -> Recipe:
     """One recipe of several: sample i takes recipes[choice[i]], or is left as it is where choice[i] is -1."""
@@ -162,13 +157,13 @@ def _common(mixers: list[Mixer], given: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _weights(value: Any, count: int) -> list[float]:
+def _weights(value: Any, count: int) -> tuple[float, ...]:
     """Probabilities, one a mixer."""
     if value is None:
-        return [1 / count] * count
+        return (1 / count,) * count
     if not isinstance(value, (tuple, list)) or len(value) != count:
         raise ValueError(f"weights must be a list of {count} numbers, one a mixer, got {value!r}")
     weights = [checks.number(weight, f"weights[{at}]", 0) for at, weight in enumerate(value)]
     if sum(weights) == 0:
         raise ValueError("weights must not all be 0")
-    return [weight / sum(weights) for weight in weights]
+    return tuple(weight / sum(weights) for weight in weights)

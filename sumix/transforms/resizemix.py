@@ -5,7 +5,6 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from sumix.ops import checks
-from sumix.ops.mix_resize import MODES
 from sumix.ops.sample import sample_box
 from sumix.recipe import Recipe
 from sumix.transforms.base import MixerOptions
@@ -56,7 +55,7 @@ class ResizeMix(BoxMixer):
         super().__init__(inplace=inplace, **shared)
         self.alpha = None if alpha is None else checks.positive(alpha, "alpha")
         self.scope = checks.interval(scope, "scope", 0, 1)
-        checks.choice(mode, "mode", MODES)
+        checks.choice(mode, "mode", checks.RESIZE_MODES)
         self.mode = mode
 
     def draw(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
@@ -64,5 +63,5 @@ class ResizeMix(BoxMixer):
         low, high = self.scope
         alpha = 0.0 if self.alpha is None else self.alpha
         box, lam = sample_box(n, size, kind="resize", alpha=alpha, low=low, high=high, p=self.p, seed=seed)
-        code = MODES.index(self.mode) + 1
+        code = checks.RESIZE_MODES.index(self.mode) + 1
         return Recipe(lam, box, resize=torch.full_like(lam, code, dtype=torch.int64))

@@ -6,8 +6,8 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from sumix.ops import checks
-from sumix.ops.sample import cut_box, sample_lam
 from sumix.ops.saliency import ORDERS, saliency_peak
+from sumix.ops.sample import cut_box, sample_lam
 from sumix.recipe import Recipe
 from sumix.transforms.base import MixerOptions
 from sumix.transforms.boxes import BoxMixer
@@ -35,9 +35,9 @@ class SaliencyMix(BoxMixer):
 
     Notes
     -----
-    `per_sample=False` uses one box for the batch, about the peak of the first sample's partner, as the authors do. Their
-    code, however, hands float images to a detector that takes their bytes for pixels, so its peaks are random places:
-    `python -m benchmarks.published_saliency` shows it. Here the detector sees the images.
+    `per_sample=False` uses one box for the batch, about the peak of the first sample's partner, as the authors do.
+    Their code, however, hands float images to a detector that takes their bytes for pixels, so its peaks are random
+    places: `python -m benchmarks.published_saliency` shows it. Here the detector sees the images.
 
     Images (N, C, H, W), C 1 or 3.
 
