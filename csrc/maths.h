@@ -4,6 +4,8 @@
  *                     [-ln 2 / 2, ln 2 / 2]. NaN for NaN, 0 for -inf and wherever the result would be subnormal.
  *   sumix_exp_unit_*  exp(x) for |x| <= 1, a polynomial alone: differences of probabilities need no more.
  *
+ *   sumix_ratio_upwards  a / b rounded upwards, for whole 0 <= a, b <= 2^24; 0 for b = 0. Not vectorised.
+ *
  * p is the minimax polynomial of relative error with p(0) = 1, of the degree that leaves about one unit in the last
  * place. Both are within 4 ulp, without fused multiply-add too; tests/c/test_maths.c measures it.
  */
@@ -115,6 +117,13 @@ static inline double sumix_exp_unit_f64(double x)
   p = p * x + 0x1.0000000000001p-1;
   p = p * x + 1.0;
   return p * x + 1.0;
+}
+
+static inline float sumix_ratio_upwards(int32_t a, int32_t b)
+{
+  if (b == 0) return 0;
+  const float nearest = (float)a / (float)b;
+  return (double)nearest * b < a ? sumix_float_of_bits(sumix_bits_of_float(nearest) + 1) : nearest;
 }
 
 #endif

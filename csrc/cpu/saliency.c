@@ -23,7 +23,7 @@
  * The divisions are exact in float. Everything that is divided is below 2^24, and |N| <= 255 (n - 1), as S includes the
  * pixel itself. A quotient that is an integer q <= 255 is rounded to itself, and one below q + 1 is at most q + 1 -
  * 1 / (n - 1) with n <= 224^2, which is nearer to its own multiple of 2^-16 than to q + 1. The last divisor, a maximum,
- * serves a whole image: there the quotient is a product with 1 / max rounded upwards. Rounding is monotone, so that
+ * serves a whole image: there the quotient is a product with 255 / max rounded upwards. Rounding is monotone, so that
  * no integer falls below itself, and as max <= 6 * 255 the gap of 1 / max below q + 1 is far wider than the error.
  *
  * Windows with r >= H and r >= W hold the whole image, whatever the pixel, and share one pass.
@@ -57,22 +57,21 @@ static inline double nearest_f64(double value) { return (value + 0x1.8p52) - 0x1
 struct workspace {
   void *memory;
   int64_t height, width;
-  int64_t windows;       // of radii, those that are not the whole image
-  int64_t reach;         // columns that T continues beyond the image: the largest such r, but no more than W
-  int64_t ring;          // rows of T
-  int64_t stride;        // of T
-  uint32_t *integral;    // (ring, stride)
-  uint32_t *column;      // (W): sums of the columns so far
-  uint8_t *grey;         // (H, W)
-  uint8_t *smooth;       // (H, W)
-  uint16_t *on, *off;    // (H, W)
-  uint16_t *vertical;    // (W + 2): a row of the image smoothed in one direction, continued by a pixel on either side
-  float *count;          // (windows, W): columns of the window about each column
-  float *centre;         // (W): a row of the image
-  int32_t *above, *net;  // (W): a row of on, and of on - off
-  uint8_t *row;          // (W): a row of the map; (C W): a row of levels
-  void *shift, *scale;   // (C W) real: how a row becomes levels
-  void *scratch;         // (C W) real
+  int64_t windows;         // of radii, those that are not the whole image
+  int64_t reach;           // columns that T continues beyond the image: the largest such r, but no more than W
+  int64_t ring;            // rows of T
+  int64_t stride;          // of T
+  uint32_t *integral;      // (ring, stride)
+  uint32_t *column;        // (W): sums of the columns so far
+  uint8_t *grey, *smooth;  // (H, W + 2): rows continued by a pixel on either side
+  uint16_t *on, *off;      // (H, W)
+  uint16_t *triples;       // (3, W): rows of the image smoothed along the row, in a ring
+  float *count;            // (windows, W): columns of the window about each column
+  float *centre;           // (W): a row of the image
+  int32_t *above, *net;    // (W): a row of on, and of on - off
+  uint8_t *row;            // (W): a row of the map; (C W): a row of levels
+  void *shift, *scale;     // (C W) real: how a row becomes levels
+  void *scratch;           // (C W) real
 };
 
 /* Places `count` values of `size` bytes at a multiple of 64 bytes in memory, or only counts them while that is NULL. */
@@ -90,11 +89,11 @@ static int64_t lay_out(struct workspace *w, const struct sumix_saliency_args *ar
   int64_t used = 0;
   w->integral = place(memory, &used, w->ring * w->stride, sizeof *w->integral);
   w->column = place(memory, &used, width, sizeof *w->column);
-  w->grey = place(memory, &used, pixels, 1);
-  w->smooth = place(memory, &used, pixels, 1);
+  w->grey = place(memory, &used, height * (width + 2), 1);
+  w->smooth = place(memory, &used, height * (width + 2), 1);
   w->on = place(memory, &used, pixels, sizeof *w->on);
   w->off = place(memory, &used, pixels, sizeof *w->off);
-  w->vertical = place(memory, &used, width + 2, sizeof *w->vertical);
+  w->triples = place(memory, &used, 3 * width, sizeof *w->triples);
   w->count = place(memory, &used, w->windows * width, sizeof *w->count);
   w->centre = place(memory, &used, width, sizeof *w->centre);
   w->above = place(memory, &used, width, sizeof *w->above);
@@ -128,6 +127,24 @@ static int prepare(struct workspace *w, const struct sumix_saliency_args *args)
   return 0;
 }
 
+static inline uint8_t *image_row(const struct workspace *w, uint8_t *image, int64_t y)
+{
+  return image + y * (w->width + 2) + 1;
+}
+
+/* The neighbour of a place at -1 or size, mirrored. */
+static inline int64_t mirror(int64_t at, int64_t size)
+{
+  if (size == 1) return 0;
+  return at < 0 ? 1 : at == size ? size - 2 : at;
+}
+
+static inline void mirror_ends(uint8_t *row, int64_t width)
+{
+  row[-1] = row[mirror(-1, width)];
+  row[width] = row[mirror(width, width)];
+}
+
 /* ---- Grey ---- */
 
 static inline void weigh(const uint8_t *restrict first, const uint8_t *restrict second, const uint8_t *restrict third,
@@ -154,40 +171,39 @@ static void make_grey(struct workspace *w, const struct sumix_saliency_args *arg
       plane = height * width;
       levels = (const uint8_t *)args->x + i * channels * plane + y * width * (args->channels_last ? channels : 1);
     }
-    uint8_t *const grey = w->grey + y * width;
+    uint8_t *const grey = image_row(w, w->grey, y);
     if (channels == 1)
       memcpy(grey, levels, (size_t)width);
     else if (args->channels_last)
       weigh(levels, levels + 1, levels + 2, 3, args->bgr, width, grey);
     else
       weigh(levels, levels + plane, levels + 2 * plane, 1, args->bgr, width, grey);
+    mirror_ends(grey, width);
   }
 }
 
 /* ---- Smooth ---- */
 
-/* The neighbour of a place at -1 or size, mirrored. */
-static inline int64_t mirror(int64_t at, int64_t size)
-{
-  if (size == 1) return 0;
-  return at < 0 ? 1 : at == size ? size - 2 : at;
-}
-
-static void smooth(const struct workspace *w, const uint8_t *image, uint8_t *result)
+/* Along rows first: what is loaded there has been stored a whole pass ago. Sums of neighbours that are loaded soon after
+ * they were stored, in other vectors, would have to wait for the stores. */
+static void smooth(const struct workspace *w, uint8_t *image, uint8_t *result)
 {
   const int64_t height = w->height, width = w->width;
-  uint16_t *restrict v = w->vertical + 1;
-  for (int64_t y = 0; y < height; y++) {
-    const uint8_t *restrict here = image + y * width;
-    const uint8_t *restrict over = image + mirror(y - 1, height) * width;
-    const uint8_t *restrict under = image + mirror(y + 1, height) * width;
-    uint8_t *restrict out = result + y * width;
+  for (int64_t y = -1; y < height; y++) {
+    if (y + 1 < height) {
+      const uint8_t *restrict row = image_row(w, image, y + 1);
+      uint16_t *restrict sum = w->triples + (y + 1) % 3 * width;
 #pragma omp simd
-    for (int64_t x = 0; x < width; x++) v[x] = (uint16_t)(over[x] + 2 * here[x] + under[x]);
-    v[-1] = v[mirror(-1, width)];
-    v[width] = v[mirror(width, width)];
+      for (int64_t x = 0; x < width; x++) sum[x] = (uint16_t)(row[x - 1] + 2 * row[x] + row[x + 1]);
+    }
+    if (y < 0) continue;
+    const uint16_t *restrict here = w->triples + y % 3 * width;
+    const uint16_t *restrict over = w->triples + mirror(y - 1, height) % 3 * width;
+    const uint16_t *restrict under = w->triples + mirror(y + 1, height) % 3 * width;
+    uint8_t *restrict out = image_row(w, result, y);
 #pragma omp simd
-    for (int64_t x = 0; x < width; x++) out[x] = (uint8_t)((uint16_t)(v[x - 1] + 2 * v[x] + v[x + 1] + 8) >> 4);
+    for (int64_t x = 0; x < width; x++) out[x] = (uint8_t)((uint16_t)(over[x] + 2 * here[x] + under[x] + 8) >> 4);
+    mirror_ends(out, width);
   }
 }
 
@@ -202,7 +218,7 @@ static inline uint32_t *integral_row(const struct workspace *w, int64_t t)
 static void integrate(const struct workspace *w, int64_t t)
 {
   const int64_t width = w->width;
-  const uint8_t *restrict grey = w->grey + (t - 1) * width;
+  const uint8_t *restrict grey = image_row(w, w->grey, t - 1);
   uint32_t *restrict column = w->column, *restrict row = integral_row(w, t), sum = 0;
 #pragma omp simd
   for (int64_t x = 0; x < width; x++) column[x] += grey[x];
@@ -227,7 +243,7 @@ static inline void compare(const uint32_t *restrict top, const uint32_t *restric
 }
 
 /* The same for `times` windows that hold the whole image; these come first. */
-static void compare_whole(const struct workspace *w, int64_t times, uint64_t total)
+static void compare_whole(const struct workspace *w, int64_t times, int32_t total)
 {
   int32_t *restrict above = w->above, *restrict net = w->net;
   const float *restrict centre = w->centre;
@@ -246,17 +262,18 @@ static void compare_all(const struct workspace *w, int32_t *max_on, int32_t *max
   const int64_t height = w->height, width = w->width, windows = w->windows;
   int32_t *restrict above = w->above, *restrict net = w->net;
   float *restrict centre = w->centre;
-  uint64_t total = 0;
-  for (int64_t p = 0; p < height * width; p++) total += w->grey[p];
   int64_t ready = 0;
-  int32_t most_on = 0, most_off = 0;
+  int32_t most_on = 0, most_off = 0, total = 0;
+  for (int64_t y = 0; y < height && windows < WINDOWS; y++)
+    for (int64_t x = 0; x < width; x++) total += image_row(w, w->grey, y)[x];
   memset(w->column, 0, (size_t)width * sizeof *w->column);
   memset(integral_row(w, 0), 0, (size_t)(width + w->reach + 1) * sizeof *w->integral);
   for (int64_t y = 0; y < height; y++) {
-    const uint8_t *restrict grey = w->grey + y * width;
+    const uint8_t *restrict grey = image_row(w, w->grey, y);
     uint16_t *restrict on = w->on + y * width, *restrict off = w->off + y * width;
 #pragma omp simd
     for (int64_t x = 0; x < width; x++) centre[x] = grey[x];
+    while (windows > 0 && ready < to(y, radii[windows - 1], height)) integrate(w, ++ready);
     if (windows < WINDOWS) {
       compare_whole(w, WINDOWS - windows, total);
     } else {
@@ -265,7 +282,6 @@ static void compare_all(const struct workspace *w, int32_t *max_on, int32_t *max
     }
     for (int64_t k = 0; k < windows; k++) {
       const int64_t r = radii[k], first = from(y, r), end = to(y, r, height);
-      while (ready < end) integrate(w, ++ready);
       compare(integral_row(w, first), integral_row(w, end), r < width ? r : width, (float)(end - first),
               w->count + k * width, centre, width, above, net);
     }
@@ -284,19 +300,11 @@ static void compare_all(const struct workspace *w, int32_t *max_on, int32_t *max
 
 /* ---- Map ---- */
 
-/* 1 / max rounded upwards, or 0. */
-static float reciprocal(int32_t max)
-{
-  if (max == 0) return 0;
-  const float nearest = 1.0f / (float)max;
-  return (double)nearest * max < 1 ? nextafterf(nearest, 1) : nearest;
-}
-
 /* Writes the map unless it is NULL, and the place of its first maximum unless that is NULL. */
 static void finish(const struct workspace *w, int32_t max_on, int32_t max_off, uint8_t *map, int64_t *peak)
 {
   const int64_t height = w->height, width = w->width;
-  const float scale_on = reciprocal(max_on), scale_off = reciprocal(max_off);
+  const float scale_on = sumix_ratio_upwards(255, max_on), scale_off = sumix_ratio_upwards(255, max_off);
   int32_t best = -1;
   for (int64_t y = 0; y < height; y++) {
     const uint16_t *restrict on = w->on + y * width, *restrict off = w->off + y * width;
@@ -304,7 +312,7 @@ static void finish(const struct workspace *w, int32_t max_on, int32_t max_off, u
     int32_t most = 0;
 #pragma omp simd reduction(max : most)
     for (int64_t x = 0; x < width; x++) {
-      const int32_t a = (int32_t)((float)(255 * on[x]) * scale_on), b = (int32_t)((float)(255 * off[x]) * scale_off);
+      const int32_t a = (int32_t)((float)on[x] * scale_on), b = (int32_t)((float)off[x] * scale_off);
       const int32_t value = (a + b) & 255;
       row[x] = (uint8_t)value;
       most = value > most ? value : most;
