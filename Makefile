@@ -91,6 +91,7 @@ lint: $(VENV)/packages
 bench: $(VENV)/built
 	$(BIN)/python -m benchmarks.bench_loss --json runs/bench/loss.json
 	$(BIN)/python -m benchmarks.bench_mix --json runs/bench/mix.json
+	$(BIN)/python -m benchmarks.bench_mask --json runs/bench/mask.json
 
 clean:
 	rm -rf build dist runs $(VENV) sumix/*.so *.egg-info
