@@ -92,6 +92,7 @@ bench: $(VENV)/built
 	$(BIN)/python -m benchmarks.bench_loss --json runs/bench/loss.json
 	$(BIN)/python -m benchmarks.bench_mix --json runs/bench/mix.json
 	$(BIN)/python -m benchmarks.bench_saliency --json runs/bench/saliency.json
+	$(BIN)/python -m benchmarks.bench_mask --json runs/bench/mask.json
 
 clean:
 	rm -rf build dist runs $(VENV) sumix/*.so *.egg-info

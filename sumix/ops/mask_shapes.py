@@ -147,7 +147,7 @@ def grid_mask(box: Tensor, cells: Tensor, lam: Tensor, size: int | Sequence[int]
     if len(sides) == 1:
         return ~columns, (1 - shown / sides[0]).to(torch.float32)
     rows = holes(y1, y2, sides[0])
-    mask = ~(rows.unsqueeze(2) & columns.unsqueeze(1))
+    mask = ~rows.unsqueeze(2) | ~columns.unsqueeze(1)  # one pass over what is large
     return mask, (1 - shown * rows.sum(dim=1) / (sides[0] * sides[1])).to(torch.float32)
 
 
@@ -241,7 +241,7 @@ def smooth_mask(centre: Tensor, sigma: Tensor, size: int | Sequence[int]) -> tup
     if len(sides) == 1:
         return 1 - columns, 1 - columns.mean(dim=1)
     rows = bump(centre[:, 1], sides[0])
-    mask = 1 - rows.unsqueeze(2) * columns.unsqueeze(1)
+    mask = torch.addcmul(sigma.new_ones(()), rows.unsqueeze(2), columns.unsqueeze(1), value=-1)
     return mask, 1 - rows.mean(dim=1) * columns.mean(dim=1)
 
 

@@ -5,6 +5,7 @@ Each op has a twin of its name, written from its formula and differentiated by a
 inside an op. `published_loss` is the authors' training loss, step by step.
 """
 
+from sumix.reference.fmix import low_frequency_image
 from sumix.reference.loss import (
     CAP,
     RATIOS,
@@ -17,6 +18,7 @@ from sumix.reference.loss import (
     sumix_loss_explicit,
 )
 from sumix.reference.mask import mask_top_k, sample_top_k
+from sumix.reference.mask_shapes import grid_mask, smooth_mask
 from sumix.reference.mix import mix_box, mix_box_backward, mix_linear, mix_linear_backward, soft_labels
 from sumix.reference.mix_inplace import mix_box_, mix_resize_
 from sumix.reference.mix_mask import mix_mask, mix_mask_backward
@@ -42,6 +44,8 @@ __all__ = [
     "REDUCTIONS",
     "WEIGHTINGS",
     "cut_box",
+    "grid_mask",
+    "low_frequency_image",
     "mask_top_k",
     "mix_box",
     "mix_box_",
@@ -67,6 +71,7 @@ __all__ = [
     "sample_uniform",
     "scale_of",
     "semantic_distance",
+    "smooth_mask",
     "soft_labels",
     "sumix_loss",
     "sumix_loss_backward",
