@@ -8,7 +8,7 @@
 #include "ops.h"
 
 static const struct sumix_op_entry *const tables[] = {sumix_uncertainty_ops, sumix_semantic_distance_ops,
-                                                      sumix_loss_ops, sumix_mix_ops};
+                                                      sumix_loss_ops, sumix_mix_ops, sumix_masked_similarity_ops};
 
 /* The handles stay for ever: deleting one would take its ops away. */
 static int register_ops(void)

@@ -11,5 +11,6 @@ struct sumix_op_entry {
 
 extern const struct sumix_op_entry sumix_uncertainty_ops[], sumix_semantic_distance_ops[], sumix_loss_ops[],
     sumix_mix_ops[];
+extern const struct sumix_op_entry sumix_masked_similarity_ops[];
 
 #endif

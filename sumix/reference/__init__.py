@@ -16,6 +16,13 @@ from sumix.reference.loss import (
     sumix_loss_backward,
     sumix_loss_explicit,
 )
+from sumix.reference.masked_similarity import (
+    EVIDENCES,
+    kept_share,
+    masked_similarity,
+    masked_similarity_explicit,
+    min_contrast_of,
+)
 from sumix.reference.mix import (
     cut_box,
     mix_box,
@@ -29,10 +36,15 @@ from sumix.reference.uncertainty import uncertainty, uncertainty_backward
 
 __all__ = [
     "CAP",
+    "EVIDENCES",
     "RATIOS",
     "REDUCTIONS",
     "WEIGHTINGS",
     "cut_box",
+    "kept_share",
+    "masked_similarity",
+    "masked_similarity_explicit",
+    "min_contrast_of",
     "mix_box",
     "mix_box_backward",
     "mix_linear",
