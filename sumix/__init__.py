@@ -23,6 +23,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from sumix import ops, reference
+from sumix.features import capture_features
 from sumix.head import SUMixHead, SUMixOutput
 from sumix.loss import SUMixLoss
 from sumix.metrics import mix_accuracy
@@ -38,6 +39,7 @@ __all__ = [
     "SUMixLoss",
     "SUMixOutput",
     "SUMixParts",
+    "capture_features",
     "mix_accuracy",
     "ops",
     "reference",
