@@ -45,7 +45,7 @@ sanitize: $(C_TESTS:%=build/sanitize/%) $(C_TESTS:%=build/native/%)
 
 # ThreadSanitizer over the rows that threads share.
 races: FLAGS = $(call SANITIZE,thread)
-races: build/races/test_loss build/races/test_mix
+races: build/races/test_loss build/races/test_mix build/races/test_masked_similarity
 	@for t in $^; do $$t || exit 1; done
 
 C_DEPENDS := tests/c/no_torch.h $(wildcard csrc/*.[ch] csrc/cpu/*.[ch])
