@@ -46,6 +46,7 @@ sanitize: $(C_TESTS:%=build/sanitize/%) $(C_TESTS:%=build/native/%)
 # ThreadSanitizer over the rows that threads share.
 races: FLAGS = $(call SANITIZE,thread)
 races: build/races/test_loss build/races/test_mix build/races/test_saliency
+races: build/races/test_loss build/races/test_mix build/races/test_masked_similarity
 	@for t in $^; do $$t || exit 1; done
 
 # What promises equal bits everywhere is compiled without contraction, as in setup.py; csrc/random.h says why.

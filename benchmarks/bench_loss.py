@@ -76,7 +76,7 @@ class Problem:
     def expected(self) -> tuple[Tensor, ...]:
         """The float64 twin."""
         rows = [row.detach().double().requires_grad_(row.requires_grad) for row in self.rows]
-        y_a, y_b, lam, perm, _ = self.target
+        y_a, y_b, lam, perm = self.target[:4]
         loss, *_ = reference.sumix_loss(*rows, y_a, y_b, perm, lam.double(), **SETTINGS[self.setting])
         z, _, v, u = rows
         return loss, *torch.autograd.grad(loss, (z, v, u))
@@ -94,7 +94,7 @@ def losses(problem: Problem) -> dict[str, Callable[[], Tensor]]:
     """Every way to compute the problem's loss."""
     rows, target = problem.rows, problem.target
     z, r, v, u = rows
-    y_a, y_b, lam, perm, _ = target
+    y_a, y_b, lam, perm = target[:4]
     options = SETTINGS[problem.setting]
     criterion = SUMixLoss(**options)
     mixed, raw = SUMixOutput(z, v), SUMixOutput(r, u)
@@ -178,12 +178,12 @@ def take_apart(report: Report, problem: Problem) -> None:
 
 def _op(problem: Problem, name: str, needs_grad: bool) -> Contestant:
     rows = [row.detach() for row in problem.rows]
-    y_a, y_b, lam, perm, _ = problem.target
+    y_a, y_b, lam, perm = problem.target[:4]
     ratio, weighting = SETTINGS[problem.setting].values()
     real = torch.float64 if problem.dtype is torch.float64 else torch.float32
     op = partial(
         torch.ops.sumix.sumix_loss.default,
-        *(*rows, y_a, y_b, perm, lam.to(real), torch.empty(0, dtype=real)),
+        *(*rows, y_a, y_b, perm, lam.to(real), torch.empty(0, dtype=real), torch.empty(0, dtype=real)),
         *(reference.RATIOS.index(ratio), reference.WEIGHTINGS.index(weighting), reference.REDUCTIONS.index("mean")),
         *(0.5, reference.scale_of(ratio, rows[0], 0.3, None), 0.0, -100, needs_grad),
     )

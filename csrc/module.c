@@ -7,12 +7,12 @@
 #include "kernels.h"
 #include "ops.h"
 
-static const struct sumix_op_entry *const tables[] = {sumix_uncertainty_ops,  sumix_semantic_distance_ops,
-                                                      sumix_mask_ops,         sumix_loss_ops,
-                                                      sumix_mix_ops,          sumix_sample_ops,
-                                                      sumix_saliency_ops,     sumix_mix_mask_ops,
-                                                      sumix_mix_resize_ops,   sumix_mix_inplace_ops,
-                                                      sumix_mix_normalize_ops};
+static const struct sumix_op_entry *const tables[] = {sumix_uncertainty_ops,   sumix_semantic_distance_ops,
+                                                      sumix_mask_ops,          sumix_loss_ops,
+                                                      sumix_mix_ops,           sumix_sample_ops,
+                                                      sumix_saliency_ops,      sumix_mix_mask_ops,
+                                                      sumix_mix_resize_ops,    sumix_mix_inplace_ops,
+                                                      sumix_mix_normalize_ops, sumix_masked_similarity_ops};
 
 /* The handles stay for ever: deleting one would take its ops away. */
 static int register_ops(void)

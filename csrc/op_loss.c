@@ -1,6 +1,7 @@
 /* sumix::sumix_loss and its backward: check, allocate, run.
  *
- * An absent tensor (uncertainties in the plain form, class weights, gradients that nobody wants) is one of shape (0,).
+ * An absent tensor (uncertainties in the plain form, class weights, a learned ratio, gradients that nobody
+ * wants) is one of shape (0,).
  */
 #include "boxed.h"
 #include "ops.h"
@@ -30,30 +31,31 @@ static int new_gradient(const struct sumix_tensor *like, enum sumix_dtype dtype,
 static int sumix_loss(const StableIValue *args, StableIValue *results, struct sumix_status *status)
 {
   static const char *const names[] = {"logits", "raw_logits", "uncertainty", "raw_uncertainty", "y_a",
-                                      "y_b",    "perm",       "lam",         "weight"};
-  struct sumix_tensor in[9], loss, parts;
-  for (int t = 0; t < 9; t++) SUMIX_TRY(sumix_tensor_read_contiguous(args[t], names[t], &in[t], status));
+                                      "y_b",    "perm",       "lam",         "weight",          "learned"};
+  struct sumix_tensor in[10], loss, parts;
+  for (int t = 0; t < 10; t++) SUMIX_TRY(sumix_tensor_read_contiguous(args[t], names[t], &in[t], status));
   const struct sumix_tensor *z = &in[0];
   SUMIX_CHECK(sumix_is_floating(z->dtype), status, "logits must be float16, bfloat16, float32 or float64");
   SUMIX_CHECK(z->dim == 2 && z->sizes[1] > 0, status, "logits must be (N, K) with K > 0");
   const int64_t n = z->sizes[0], k = z->sizes[1];
   const enum sumix_dtype real = sumix_real_of(z->dtype);
-  const bool plain = absent(&in[2]), weighted = !absent(&in[8]);
+  const bool plain = absent(&in[2]), weighted = !absent(&in[8]), learned = !absent(&in[9]);
   SUMIX_CHECK(plain == absent(&in[3]), status, "uncertainty and raw_uncertainty must be given both or neither");
   for (int t = 1; t < (plain ? 2 : 4); t++) SUMIX_TRY(sumix_tensor_expect(&in[t], z->dtype, 2, z->sizes, z, status));
   for (int t = 4; t < 7; t++) SUMIX_TRY(sumix_tensor_expect(&in[t], SUMIX_INT64, 1, &n, z, status));
   SUMIX_TRY(sumix_tensor_expect(&in[7], real, 1, &n, z, status));
   if (weighted) SUMIX_TRY(sumix_tensor_expect(&in[8], real, 1, &k, z, status));
+  if (learned) SUMIX_TRY(sumix_tensor_expect(&in[9], real, 1, &n, z, status));
 
-  const int ratio = read_enum(args[9], SUMIX_NUM_RATIOS, "ratio", status);
-  const int weighting = read_enum(args[10], SUMIX_NUM_WEIGHTINGS, "weighting", status);
-  const int reduction = read_enum(args[11], SUMIX_NUM_REDUCTIONS, "reduction", status);
+  const int ratio = read_enum(args[10], SUMIX_NUM_RATIOS, "ratio", status);
+  const int weighting = read_enum(args[11], SUMIX_NUM_WEIGHTINGS, "weighting", status);
+  const int reduction = read_enum(args[12], SUMIX_NUM_REDUCTIONS, "reduction", status);
   if (ratio < 0 || weighting < 0 || reduction < 0) return -1;
-  const bool needs_grad = sumix_bool(args[16]), whole = reduction == SUMIX_REDUCTION_NONE;
+  const bool needs_grad = sumix_bool(args[17]), whole = reduction == SUMIX_REDUCTION_NONE;
 
   struct sumix_loss_args a = {
       .dtype = z->dtype,
-      .ratio = (enum sumix_ratio)ratio,
+      .ratio = learned ? SUMIX_RATIO_AREA : (enum sumix_ratio)ratio,
       .weighting = (enum sumix_weighting)weighting,
       .reduction = (enum sumix_reduction)reduction,
       .n = n,
@@ -67,10 +69,11 @@ static int sumix_loss(const StableIValue *args, StableIValue *results, struct su
       .perm = in[6].data,
       .lam = in[7].data,
       .class_weight = weighted ? in[8].data : NULL,
-      .gamma = sumix_float(args[12]),
-      .scale = sumix_float(args[13]),
-      .label_smoothing = sumix_float(args[14]),
-      .ignore_index = sumix_int(args[15]),
+      .learned = learned ? in[9].data : NULL,
+      .gamma = sumix_float(args[13]),
+      .scale = sumix_float(args[14]),
+      .label_smoothing = sumix_float(args[15]),
+      .ignore_index = sumix_int(args[16]),
   };
   const int64_t parts_sizes[] = {3, n};
   SUMIX_TRY(sumix_tensor_new(z, real, whole ? 1 : 0, &n, NULL, &results[0], &loss, status));
@@ -83,7 +86,7 @@ static int sumix_loss(const StableIValue *args, StableIValue *results, struct su
   SUMIX_TRY(new_gradient(z, real, needs_grad && whole, &results[5], &a.grad_partner, status));
   return sumix_cpu.loss(&a, status);
 }
-SUMIX_BOXED(sumix_loss, 9)
+SUMIX_BOXED(sumix_loss, 10)
 
 /* The inputs come along unread: autograd then knows that a second derivative would depend on them, and refuses it. */
 static int sumix_loss_backward(const StableIValue *args, StableIValue *results, struct sumix_status *status)
@@ -124,8 +127,9 @@ SUMIX_BOXED(sumix_loss_backward, 10)
 
 const struct sumix_op_entry sumix_loss_ops[] = {
     {"sumix_loss(Tensor logits, Tensor raw_logits, Tensor uncertainty, Tensor raw_uncertainty, Tensor y_a, Tensor y_b, "
-     "Tensor perm, Tensor lam, Tensor weight, int ratio, int weighting, int reduction, float gamma, float scale, "
-     "float label_smoothing, int ignore_index, bool needs_grad) -> (Tensor loss, Tensor parts, Tensor grad_logits, "
+     "Tensor perm, Tensor lam, Tensor weight, Tensor learned, int ratio, int weighting, int reduction, float gamma, "
+     "float scale, float label_smoothing, int ignore_index, bool needs_grad) -> (Tensor loss, Tensor parts, Tensor "
+     "grad_logits, "
      "Tensor grad_uncertainty, Tensor grad_raw, Tensor grad_partner)",
      "sumix_loss", boxed_sumix_loss},
     {"sumix_loss_backward(Tensor grad_loss, Tensor logits, Tensor raw_logits, Tensor uncertainty, Tensor "

@@ -23,6 +23,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from sumix import ops, reference
+from sumix.features import capture_features
 from sumix.head import SUMixHead, SUMixOutput
 from sumix.loss import SUMixLoss
 from sumix.metrics import mix_accuracy
@@ -57,6 +58,7 @@ __all__ = [
     "SUMixParts",
     "SaliencyMix",
     "SmoothMix",
+    "capture_features",
     "mix_accuracy",
     "ops",
     "reference",

@@ -9,7 +9,7 @@ from sumix.ops import checks
 
 
 class SUMixOutput(NamedTuple):
-    """What `SUMixHead` returns in training mode and `SUMixLoss` takes."""
+    """What `SUMixHead`, or a model under `capture_features`, returns in training mode and `SUMixLoss` takes."""
 
     logits: Tensor
     """(N, K)."""
@@ -17,13 +17,15 @@ class SUMixOutput(NamedTuple):
     """(N, K), or None in the plain form, where the loss uses the logits."""
     features: Tensor | None = None
     """(N, D, h, w): the feature map that the head was given, without gradient; None if it was given pooled features."""
+    class_weight: Tensor | None = None
+    """(K, D): the classifier's weight, without gradient."""
 
 
 class SUMixHead(nn.Module):
     r"""Linear classifier that also estimates its uncertainty: in place of a network's last linear layer.
 
-    In training mode it returns `SUMixOutput(logits, uncertainty, features)`, in eval mode the logits alone, so that
-    evaluation code needs no change. The uncertainty is :math:`u = q / \|q\|_2` with
+    In training mode it returns `SUMixOutput(logits, uncertainty, features, class_weight)`, in eval mode the logits
+    alone, so that evaluation code needs no change. The uncertainty is :math:`u = q / \|q\|_2` with
     :math:`q = \mathrm{softmax}(W_u f + b_u)` of a second linear layer (`ops.uncertainty`).
 
     Parameters
@@ -73,7 +75,8 @@ class SUMixHead(nn.Module):
         if not self.training:
             return logits
         uncertainty = None if self.uncertainty is None else ops.uncertainty(self.uncertainty(pooled))
-        return SUMixOutput(logits, uncertainty, features.detach() if features.ndim == 4 else None)
+        maps = features.detach() if features.ndim == 4 else None
+        return SUMixOutput(logits, uncertainty, maps, self.classifier.weight.detach())
 
     def extra_repr(self) -> str:
         """The options, for repr()."""

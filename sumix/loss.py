@@ -4,10 +4,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sumix import reference
 from sumix.head import SUMixOutput
 from sumix.ops import checks
 from sumix.ops.loss import Options, SUMixParts, resolve_options, run
+from sumix.ops.masked_similarity import masked_similarity
 from sumix.target import MixTarget
+
+RATIOS = (*reference.RATIOS, *reference.EVIDENCES)
 
 # In the order of resolve_options.
 OPTIONS = ("gamma", "ratio", "weighting", "kappa", "distance_scale", "reduction", "label_smoothing", "ignore_index")
@@ -24,9 +28,11 @@ class SUMixLoss(nn.Module):
     ----------
     gamma : float
         Weight of the regulariser, at least 0. The paper: 0.5 (CIFAR-100, CUB, Aircraft, ImageNet), 1.0 (Tiny-ImageNet).
-    ratio : {"semantic", "published", "area"}
-        "semantic": what the paper sets out to do; `ratio="published", weighting="batch"` is the authors' exact loss,
-        whose ratio moves the other way; "area": no correction.
+    ratio : {"semantic", "published", "area", "feature", "cam", "object"}
+        Where the mix ratio comes from. From the logits: "semantic", what the paper sets out to do; `ratio="published",
+        weighting="batch"` is the authors' exact loss, whose ratio moves the other way. "area": no correction. From what
+        the mix leaves visible (see below): "feature", of what stands out in the raw images' last feature map; "cam", of
+        the class activation of each image's own label; "object", of the objects whose masks you pass.
     weighting : {"sample", "batch"}
         Whether each sample's cross entropies get its own ratio, or the batch's mean ratio as in the authors' code.
     kappa : float
@@ -59,6 +65,18 @@ class SUMixLoss(nn.Module):
     Both passes belong in training mode and carry gradient: in eval mode the head returns logits alone, which are the
     plain form.
 
+    **Ratios from what is visible.** "feature", "cam" and "object" weight a label by the share of the evidence for it
+    that the mix shows: if the pasted box hides the whole object, its label weighs nothing, however small the box; and a
+    box that brings nothing but background brings no label. `sumix.ops.masked_similarity` has the formula, what it costs
+    and how it was measured. They help with objects before a background, once the network has begun to tell these apart;
+    on textures, and in the first epochs, area is the truth: `criterion.ratio` may be changed at any time, from "area"
+    to "feature", say. alpha is 0 in the regulariser, which uses lam as always. They need
+
+    - "feature": the raw images' feature map, from a `SUMixHead` that is given the map, from `capture_features(model)`,
+      or as `features=`;
+    - "cam": the same, and the classifier's weight, which `SUMixHead` and `capture_features` supply;
+    - "object": `objects=`, masks (N, H', W') of the *unmixed* images in any resolution, bool or not negative.
+
     Examples
     --------
     >>> mix, criterion = CutMix(alpha=0.2), SUMixLoss()
@@ -66,6 +84,12 @@ class SUMixLoss(nn.Module):
     >>> loss = criterion(model(mixed), model(images), target)
     >>> loss, parts = SUMixLoss(return_parts=True)(model(mixed), model(images), target)
     >>> parts.lam.mean(), parts.classification.mean(), parts.regularizer.mean()
+
+    The ratio from the feature map of an existing model:
+
+    >>> capture_features(model)
+    >>> criterion = SUMixLoss(gamma=0.1, ratio="feature")
+    >>> loss = criterion(model(mixed), model(images), target)
 
     References
     ----------
@@ -106,13 +130,27 @@ class SUMixLoss(nn.Module):
             super().__setattr__("_options", None)
 
     def _resolve(self) -> Options:
-        self._options = resolve_options(*(getattr(self, name) for name in OPTIONS))
+        checks.choice(self.ratio, "ratio", RATIOS)
+        options = {name: getattr(self, name) for name in OPTIONS}
+        if self.ratio in reference.EVIDENCES:
+            options["ratio"] = "area"
+        self._options = resolve_options(**options)
         return self._options
 
     def forward(
-        self, mixed: SUMixOutput | Tensor, raw: SUMixOutput | Tensor, target: MixTarget
+        self,
+        mixed: SUMixOutput | Tensor,
+        raw: SUMixOutput | Tensor,
+        target: MixTarget,
+        *,
+        features: Tensor | None = None,
+        objects: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, SUMixParts]:
-        """The loss of the outputs for the mixed and the raw images of one batch, mixed as `target` says."""
+        """The loss of the outputs for the mixed and the raw images of one batch, mixed as `target` says.
+
+        `features` (N, D, h, w) stands in for the map of `raw`; `objects` (N, H', W') are masks of the raw images. What
+        the ratio does not need is not looked at.
+        """
         z, v = _unpack(mixed, "mixed")
         r, u = _unpack(raw, "raw")
         if (v is None) != (u is None):
@@ -123,9 +161,54 @@ class SUMixLoss(nn.Module):
             raise TypeError(
                 f"target must be the MixTarget of a transform without num_classes, got {type(target).__name__}"
             )
+        for name in ("y_a", "y_b"):
+            if isinstance(labels := getattr(target, name), Tensor) and labels.ndim == 2:
+                raise ValueError(
+                    f"target.{name} must be (N,), one class a sample, got soft labels {checks.shape(labels)}, which "
+                    "SUMixLoss cannot look up; for CrossEntropyLoss there is target.soft(num_classes)"
+                )
         options = self._options or self._resolve()
-        loss, parts = run(z, r, v, u, target.y_a, target.y_b, target.perm, target.lam, self.weight, options)
+        learned = self._learn(raw, r, target, features, objects) if self.ratio in reference.EVIDENCES else None
+        tensors = (z, r, v, u, target.y_a, target.y_b, target.perm, target.lam, self.weight, learned)
+        loss, parts = run(*tensors, options)
         return (loss, SUMixParts(*parts.unbind(0))) if self.return_parts else loss
+
+    def _learn(
+        self,
+        raw: SUMixOutput | Tensor,
+        logits: Tensor,
+        target: MixTarget,
+        features: Tensor | None,
+        objects: Tensor | None,
+    ) -> Tensor:
+        """lam~ (N,) from what is visible of each image's evidence."""
+        classes = {}
+        if self.ratio == "object":
+            if objects is None:
+                raise ValueError(
+                    'objects must be given for ratio="object": masks (N, H, W) of the unmixed images, '
+                    "criterion(mixed, raw, target, objects=masks)"
+                )
+            maps = objects
+        else:
+            maps = features if features is not None or not isinstance(raw, SUMixOutput) else raw.features
+            if maps is None:
+                raise ValueError(
+                    f'ratio="{self.ratio}" needs the raw images\' last feature map: call capture_features(model) once, '
+                    "give SUMixHead the map (N, D, h, w) in place of pooled features, or pass features="
+                )
+        if self.ratio == "cam":
+            weight = raw.class_weight if isinstance(raw, SUMixOutput) else None
+            if weight is None:
+                raise ValueError(
+                    'ratio="cam" needs the weight of a linear classifier that sees the mean of the map: use SUMixHead '
+                    "or capture_features(model), or return SUMixOutput(logits, class_weight=...) for the raw images"
+                )
+            if isinstance(target.y_a, Tensor):
+                classes["labels"] = target.y_a.where(target.y_a != self.ignore_index, -1)
+            classes["class_weight"] = weight[: logits.shape[1]]  # DataParallel stacks one copy a replica
+        where = {"box": target.box, "mask": target.mask, "resize": target.resize, "size": target.size}
+        return masked_similarity(maps, target.perm, target.lam, evidence=self.ratio, **where, **classes).lam
 
     def extra_repr(self) -> str:
         """The options, for repr()."""

@@ -220,7 +220,7 @@ def test_bad_input_is_named():
     for options, name, error in [
         ({"gamma": -1.0}, "gamma", ValueError),
         ({"gamma": True}, "gamma", TypeError),
-        ({"ratio": "cam"}, "ratio", ValueError),
+        ({"ratio": "visible"}, "ratio", ValueError),
         ({"weighting": None}, "weighting", TypeError),
         ({"kappa": math.nan}, "kappa", ValueError),
         ({"distance_scale": "N"}, "distance_scale", TypeError),

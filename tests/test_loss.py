@@ -226,7 +226,9 @@ def test_opcheck(plain, reduction):
     tensors = [absent if t is None else t for t in arguments[:7]]
     number = REDUCTIONS.index(reduction)
     op = torch.ops.sumix.sumix_loss.default
-    torch.library.opcheck(op, (*tensors, arguments[7].double(), absent, 2, 0, number, 0.5, 1.0, 0.0, -100, True))
+    torch.library.opcheck(
+        op, (*tensors, arguments[7].double(), absent, absent, 2, 0, number, 0.5, 1.0, 0.0, -100, True)
+    )
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
@@ -290,9 +292,11 @@ def test_a_second_derivative_is_refused_not_zero():
 def test_no_gradients_are_computed_where_none_is_wanted():
     arguments = batch(4, 3, grad=False)
     op = torch.ops.sumix.sumix_loss.default
-    outputs = op(*arguments, torch.empty(0), 2, 0, 1, 0.5, 1.0, 0.0, -100, False)
+    outputs = op(*arguments, torch.empty(0), torch.empty(0), 2, 0, 1, 0.5, 1.0, 0.0, -100, False)
     assert [tuple(t.shape) for t in outputs] == [(), (3, 4), (0,), (0,), (0,), (0,)]
-    torch.testing.assert_close(outputs[0], op(*arguments, torch.empty(0), 2, 0, 1, 0.5, 1.0, 0.0, -100, True)[0])
+    torch.testing.assert_close(
+        outputs[0], op(*arguments, torch.empty(0), torch.empty(0), 2, 0, 1, 0.5, 1.0, 0.0, -100, True)[0]
+    )
     assert not ops.sumix_loss(*arguments)[0].requires_grad
 
 
@@ -324,7 +328,7 @@ def test_the_form_for_devices_without_kernels(plain, ratio, weighting, reduction
         weight = torch.rand(k, dtype=torch.float64) if weighted else absent
         tensors = [absent if t is None else t for t in arguments[:7]]
         numbers = (RATIOS.index(ratio), WEIGHTINGS.index(weighting), REDUCTIONS.index(reduction))
-        call = (*tensors, arguments[7].double(), weight, *numbers, 0.7, 2.0, smoothing, -100, needs_grad)
+        call = (*tensors, arguments[7].double(), weight, absent, *numbers, 0.7, 2.0, smoothing, -100, needs_grad)
         got, want = reference.sumix_loss_explicit(*call), torch.ops.sumix.sumix_loss.default(*call)
         for mine, wanted in zip(got, want, strict=True):
             assert_near(mine, wanted, TOLERANCE[torch.float64])
@@ -409,7 +413,7 @@ def test_bad_input_is_named(name, value, error):
 
 def test_the_op_itself_survives_bad_input():
     op = torch.ops.sumix.sumix_loss.default
-    good = [*GOOD.values(), torch.empty(0)]
+    good = [*GOOD.values(), torch.empty(0), torch.empty(0)]
     options = [2, 0, 1, 0.5, 1.0, 0.0, -100, True]
     op(*good, *options)
     bad = [
@@ -419,8 +423,8 @@ def test_the_op_itself_survives_bad_input():
         torch.zeros(3, 4).t(),
         torch.zeros(()),
     ]
-    for place, tensor in itertools.product(range(9), bad):
-        if place == 8 and tensor.shape == (0,):
+    for place, tensor in itertools.product(range(10), bad):
+        if place >= 8 and tensor.shape == (0,):
             continue
         with pytest.raises(RuntimeError, match="sumix::sumix_loss"):
             op(*good[:place], tensor, *good[place + 1 :], *options)

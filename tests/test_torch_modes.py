@@ -111,7 +111,7 @@ def test_tensors_of_several_devices_are_refused():
         lambda: torch.ops.sumix.semantic_distance(z, z, meta, 1.0, False),
         lambda: torch.ops.sumix.uncertainty_backward(z, z.to("meta")),
         lambda: torch.ops.sumix.sumix_loss(
-            *(z, z, torch.empty(0), torch.empty(0), Y, Y, meta, torch.rand(N), torch.empty(0)),
+            *(z, z, torch.empty(0), torch.empty(0), Y, Y, meta, torch.rand(N), torch.empty(0), torch.empty(0)),
             *(2, 0, 1, 0.5, 1.0, 0.0, -100, False),
         ),
     ):

@@ -6,7 +6,8 @@
  *   m = softmax(z), p = softmax(r), p' = softmax(r[perm]), p[y_b] = 0, p'[y_a] = 0
  *   alpha = scale e / ||e||_2, e = exp(p - m)    for "semantic"; exp(m - p) for "published"; alpha = 0 for "area"
  *   alpha' likewise from p'
- *   lam~ = sigmoid(log(lam / (1 - lam)) - alpha[y_a] + alpha'[y_b])    for "area" lam; its mean for weighting "batch"
+ *   lam~ = sigmoid(log(lam / (1 - lam)) - alpha[y_a] + alpha'[y_b])    for "area" lam, or a ratio found elsewhere, such as
+ *                                                      masked_similarity.c's; its mean for weighting "batch"
  *   classification = lam~ CE(z, y_a) + (1 - lam~) CE(z, y_b)
  *   t = exp(min(-(u + v + alpha), 80)),  t' = exp(min(-(u[perm] + v + alpha'), 80))
  *   regulariser = lam CE(t, y_a) + (1 - lam) CE(t', y_b)
@@ -31,6 +32,7 @@
 #include "inverse.h"
 #include "isa.h"
 #include "parallel.h"
+#include "real.h"
 
 /* exp(80) leaves room for sums of thousands of rows in float; the same bound in double, so that both agree. */
 #define CAP 80
@@ -83,19 +85,6 @@ static bool ignored(const struct sumix_loss_args *a, int64_t label) { return lab
 #include "loss_backward_rows.h"
 #include "loss_rows.h"
 
-static double real_at(enum sumix_dtype dtype, const void *x, int64_t i)
-{
-  return dtype == SUMIX_FLOAT64 ? ((const double *)x)[i] : (double)((const float *)x)[i];
-}
-
-static void set_real(enum sumix_dtype dtype, void *x, int64_t i, double value)
-{
-  if (dtype == SUMIX_FLOAT64)
-    ((double *)x)[i] = value;
-  else
-    ((float *)x)[i] = (float)value;
-}
-
 /* Labels, partners and ratios lie in their ranges. Finds out whether any label is ignored. */
 static int check_values(const struct sumix_loss_args *a, bool *any_ignored, struct sumix_status *status)
 {
@@ -113,6 +102,9 @@ static int check_values(const struct sumix_loss_args *a, bool *any_ignored, stru
                 (long long)a->perm[i], (long long)a->n - 1);
     const double lam = real_at(a->dtype, a->lam, i);
     SUMIX_CHECK(lam >= 0 && lam <= 1, status, "lam[%lld] is %g, expected 0 to 1", (long long)i, lam);
+    const double learned = a->learned != NULL ? real_at(a->dtype, a->learned, i) : lam;
+    SUMIX_CHECK(!(learned < 0 || learned > 1), status, "learned[%lld] is %g, expected 0 to 1, or NaN", (long long)i,
+                learned);
   }
   return 0;
 }
@@ -206,7 +198,10 @@ static int run(struct loss_task *task, bool any_ignored, struct sumix_status *st
   const bool wide = a->dtype == SUMIX_FLOAT64, uneven = a->class_weight != NULL || any_ignored;
   const bool batch = a->weighting == SUMIX_WEIGHTING_BATCH;
   if (a->ratio == SUMIX_RATIO_AREA) {
-    for (int64_t i = 0; i < a->n; i++) set_real(a->dtype, a->parts, i, real_at(a->dtype, a->lam, i));
+    for (int64_t i = 0; i < a->n; i++) {
+      const bool given = a->learned != NULL && !ignored(a, a->y_a[i]) && !ignored(a, a->y_b[i]);
+      set_real(a->dtype, a->parts, i, real_at(a->dtype, given ? a->learned : a->lam, i));
+    }
     task->ratios_known = true;
   } else if (uneven && (batch || a->reduction == SUMIX_REDUCTION_MEAN)) {
     SUMIX_TRY(sumix_parallel_rows(a->n, 4 * a->k, wide ? ratio_rows_f64 : ratio_rows_f32, task, status));

@@ -7,6 +7,7 @@ from sumix.ops.fmix import fmix_mask
 from sumix.ops.loss import SUMixParts, sumix_loss
 from sumix.ops.mask import mask_top_k, sample_top_k
 from sumix.ops.mask_shapes import grid_mask, sample_grid, sample_smooth, smooth_mask
+from sumix.ops.masked_similarity import VisibleShares, masked_similarity
 from sumix.ops.mix import mix_box, mix_linear
 from sumix.ops.mix_inplace import mix_box_, mix_resize_
 from sumix.ops.mix_mask import mix_mask
@@ -28,11 +29,13 @@ from sumix.ops.uncertainty import uncertainty
 
 __all__ = [
     "SUMixParts",
+    "VisibleShares",
     "cut_box",
     "draw_seed",
     "fmix_mask",
     "grid_mask",
     "mask_top_k",
+    "masked_similarity",
     "mix_box",
     "mix_box_",
     "mix_linear",

@@ -43,6 +43,7 @@ def sumix_loss(
     weight: Tensor | None = None,
     label_smoothing: float = 0.0,
     ignore_index: int = -100,
+    learned: Tensor | None = None,
 ) -> tuple[Tensor, SUMixParts]:
     r"""The SUMix loss: cross entropy with a mix ratio learned per sample, and an uncertainty regulariser.
 
@@ -94,6 +95,9 @@ def sumix_loss(
         In [0, 1], as in torch.nn.CrossEntropyLoss, in the classification term only.
     ignore_index : int
         A label of this value drops its terms, and does not count in means; such a sample's lam~ is lam.
+    learned : Tensor, shape (N,), floating point, in [0, 1] or NaN, or None
+        A ratio that was found elsewhere, by `masked_similarity` for one: lam~ is this, alpha is 0, and `ratio`, `kappa`
+        and `distance_scale` are not looked at. No gradient flows into it.
 
     Returns
     -------
@@ -115,7 +119,7 @@ def sumix_loss(
     """
     options = resolve_options(gamma, ratio, weighting, kappa, distance_scale, reduction, label_smoothing, ignore_index)
     rows = (logits, raw_logits, uncertainty, raw_uncertainty)
-    loss, parts = run(*rows, y_a, y_b, perm, lam, weight, options)
+    loss, parts = run(*rows, y_a, y_b, perm, lam, weight, learned, options)
     return loss, SUMixParts(*parts.unbind(0))
 
 
@@ -168,6 +172,7 @@ def run(
     perm: Tensor,
     lam: Tensor,
     weight: Tensor | None,
+    learned: Tensor | None,
     options: Options,
 ) -> tuple[Tensor, Tensor]:
     """The loss and its parts (3, N).
@@ -176,7 +181,7 @@ def run(
     microseconds, where checks in Python take tens. The rest is checked, converted where that is allowed, or explained.
     """
     rows = (logits, raw_logits, uncertainty, raw_uncertainty)
-    tensors = (*rows, y_a, y_b, perm, lam, weight)
+    tensors = (*rows, y_a, y_b, perm, lam, weight, learned)
     dispatch.refuse_forward_mode("sumix_loss", *rows)
     if _is_ready(*tensors):
         try:
@@ -191,7 +196,7 @@ def run(
 
 def _is_ready(
     z: Tensor, r: Tensor, v: Tensor | None, u: Tensor | None, y_a: Tensor, y_b: Tensor, perm: Tensor, lam: Tensor,
-    weight: Tensor | None,
+    weight: Tensor | None, learned: Tensor | None,
 ) -> bool:  # fmt: skip
     """Whether the op would take the tensors as they are, but for sizes and values."""
     if not dispatch.is_plain(z, r, y_a, y_b, perm, lam) or z.ndim != 2 or z.dtype is not r.dtype:
@@ -199,7 +204,10 @@ def _is_ready(
     real = torch.float64 if z.dtype is torch.float64 else torch.float32
     if not (y_a.dtype is y_b.dtype is perm.dtype is torch.int64 and lam.dtype is real):
         return False
-    if weight is not None and not (dispatch.is_plain(weight) and weight.dtype is real and weight.numel() > 0):
+    for given in (weight, learned):
+        if given is not None and not (dispatch.is_plain(given) and given.dtype is real and given.ndim == 1):
+            return False
+    if weight is not None and weight.numel() == 0:
         return False
     if v is None or u is None:
         return v is u
@@ -233,6 +241,7 @@ def _prepare(
     perm: Tensor,
     lam: Tensor,
     weight: Tensor | None,
+    learned: Tensor | None,
 ) -> tuple[Tensor, ...]:
     """Check the tensors, and convert them to what the op takes."""
     checks.rows(logits, "logits")
@@ -255,15 +264,16 @@ def _prepare(
         checks.indices(perm, "perm", logits, "logits"),
         checks.ratios(lam, "lam", logits, "logits", real),
         absent if weight is None else checks.weight(weight, "weight", logits, "logits", real),
+        absent if learned is None else checks.ratios(learned, "learned", logits, "logits", real),
     )
 
 
 @torch.library.register_fake("sumix::sumix_loss")
 def _(
-    logits, raw_logits, uncertainty, raw_uncertainty, y_a, y_b, perm, lam, weight,
+    logits, raw_logits, uncertainty, raw_uncertainty, y_a, y_b, perm, lam, weight, learned,
     ratio, weighting, reduction, gamma, scale, label_smoothing, ignore_index, needs_grad,
 ):  # fmt: skip
-    dispatch.one_device(logits, raw_logits, uncertainty, raw_uncertainty, y_a, y_b, perm, lam, weight)
+    dispatch.one_device(logits, raw_logits, uncertainty, raw_uncertainty, y_a, y_b, perm, lam, weight, learned)
     whole = reference.REDUCTIONS[reduction] == "none"
 
     def gradient(wanted: bool) -> Tensor:
@@ -293,8 +303,8 @@ def _setup_context(ctx, inputs, output) -> None:
 
 def _keep(ctx, arguments: tuple, gradients: tuple[Tensor, ...]) -> None:
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*arguments[:9])
-    ctx.options = arguments[9:]
+    ctx.save_for_backward(*arguments[:10])
+    ctx.options = arguments[10:]
     ctx.half = arguments[0].dtype != gradients[0].dtype
     # Not saved as tensors: backward lets go of them, or hands them over to somebody who may write to them.
     ctx.gradients = gradients
@@ -326,7 +336,7 @@ def _row_gradients(ctx, grad_loss: Tensor | None) -> tuple[Tensor | None, ...]:
 
 
 def _gradient(ctx, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-    return (*_row_gradients(ctx, grad_loss), *(None,) * 13)
+    return (*_row_gradients(ctx, grad_loss), *(None,) * 14)
 
 
 torch.library.register_autograd("sumix::sumix_loss", _gradient, setup_context=_setup_context)

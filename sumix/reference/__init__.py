@@ -19,6 +19,13 @@ from sumix.reference.loss import (
 )
 from sumix.reference.mask import mask_top_k, sample_top_k
 from sumix.reference.mask_shapes import grid_mask, smooth_mask
+from sumix.reference.masked_similarity import (
+    EVIDENCES,
+    kept_share,
+    masked_similarity,
+    masked_similarity_explicit,
+    min_contrast_of,
+)
 from sumix.reference.mix import mix_box, mix_box_backward, mix_linear, mix_linear_backward, soft_labels
 from sumix.reference.mix_inplace import mix_box_, mix_resize_
 from sumix.reference.mix_mask import mix_mask, mix_mask_backward
@@ -40,13 +47,18 @@ from sumix.reference.uncertainty import uncertainty, uncertainty_backward
 
 __all__ = [
     "CAP",
+    "EVIDENCES",
     "RATIOS",
     "REDUCTIONS",
     "WEIGHTINGS",
     "cut_box",
     "grid_mask",
+    "kept_share",
     "low_frequency_image",
     "mask_top_k",
+    "masked_similarity",
+    "masked_similarity_explicit",
+    "min_contrast_of",
     "mix_box",
     "mix_box_",
     "mix_box_backward",

@@ -62,6 +62,12 @@ def _learn_ratio(
     return logit.sigmoid().where(labels.keep_a & labels.keep_b, lam), alpha_a, alpha_b
 
 
+def _given_ratio(z: Tensor, labels: _Pair, lam: Tensor, learned: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A ratio that was found elsewhere, without distances."""
+    learned = learned.detach().to(lam.dtype).where(labels.keep_a & labels.keep_b, lam)
+    return learned, torch.zeros_like(z), torch.zeros_like(z)
+
+
 def _weigh(learned: Tensor, labels: _Pair, weighting: str) -> Tensor:
     """The ratio that multiplies the cross entropies: lam~, or its mean over the batch."""
     if weighting == "sample":
@@ -100,12 +106,17 @@ def sumix_loss(
     weight: Tensor | None = None,
     label_smoothing: float = 0.0,
     ignore_index: int = -100,
+    learned: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Twin of `sumix.ops.sumix_loss`, vectorised. Returns loss, lam~ (N,), classification (N,), regularizer (N,)."""
     z, r = real(logits), real(raw_logits)
     v, u = (z, r) if uncertainty is None else (real(uncertainty), real(raw_uncertainty))
     lam, labels = lam.to(z.dtype), _pair(y_a, y_b, ignore_index)
-    learned, alpha_a, alpha_b = _learn_ratio(z, r, labels, perm, lam, ratio, scale_of(ratio, z, kappa, distance_scale))
+    if learned is None:
+        scale = scale_of(ratio, z, kappa, distance_scale)
+        learned, alpha_a, alpha_b = _learn_ratio(z, r, labels, perm, lam, ratio, scale)
+    else:
+        learned, alpha_a, alpha_b = _given_ratio(z, labels, lam, learned)
     used = _weigh(learned, labels, weighting)
 
     weight = None if weight is None else weight.to(z.dtype)
@@ -136,6 +147,7 @@ def sumix_loss_explicit(
     perm: Tensor,
     lam: Tensor,
     weight: Tensor,
+    learned: Tensor,
     ratio: int,
     weighting: int,
     reduction: int,
@@ -152,7 +164,7 @@ def sumix_loss_explicit(
     share.
     """
     plain, name = uncertainty.ndim == 1, REDUCTIONS[reduction]
-    weights = None if weight.shape == (0,) else weight
+    weights, given = (None if tensor.shape == (0,) else tensor for tensor in (weight, learned))
     loss, *parts = sumix_loss(
         logits,
         raw_logits,
@@ -168,6 +180,7 @@ def sumix_loss_explicit(
         weight=weights,
         label_smoothing=label_smoothing,
         ignore_index=ignore_index,
+        learned=given,
     )
     absent = lam.new_empty(0)
     if not needs_grad:
@@ -176,8 +189,11 @@ def sumix_loss_explicit(
     z, r = real(logits), real(raw_logits)
     v, u = (z, r) if plain else (real(uncertainty), real(raw_uncertainty))
     labels = _pair(y_a, y_b, ignore_index)
-    learned, alpha_a, alpha_b = _learn_ratio(z, r, labels, perm, lam, RATIOS[ratio], scale)
-    used = _weigh(learned, labels, WEIGHTINGS[weighting])
+    if given is None:
+        used, alpha_a, alpha_b = _learn_ratio(z, r, labels, perm, lam, RATIOS[ratio], scale)
+    else:
+        used, alpha_a, alpha_b = _given_ratio(z, labels, lam, given)
+    used = _weigh(used, labels, WEIGHTINGS[weighting])
     class_total, regularizer_total = _totals(used, lam, labels, weights, name)
     if name == "mean":  # where every label is ignored, the loss is 0 / 0 and its gradient 0
         kept = (labels.keep_a | labels.keep_b).any()

@@ -1,0 +1,292 @@
+/* Mask-aware feature similarity: how much of what each image shows is left visible in a mix.
+ *
+ * A mix keeps a part of image i and shows image perm[i] in the rest. The area of the parts says little of the labels: a
+ * pasted box may hide the one object, or bring nothing of the other. The last feature map of the raw image, f (d, h, w),
+ * which the network has computed anyway, knows where the object is. With g its mean over the places,
+ *
+ *   feature   s_p = max(0, f_p . g - mean_q f_q . g)     what stands out towards what the image is, as a whole, of
+ *   cam       s_p = max(0, w_y . f_p)                    the class activation of the image's own label y (SnapMix,
+ *                                                        arXiv 2012.04846)
+ *   object    s_p = the user's object mask               (OA-CutMix, arXiv 2606.04820)
+ *
+ * are three kinds of evidence for an image's label at each place. With M the share of each cell of the h x w grid that
+ * the mix keeps of image i, and s, s' the evidence of image i and of its partner,
+ *
+ *   visible_a = sum M s / sum s            mean(M) where all s are 0
+ *   visible_b = sum (1 - M) s' / sum s'    mean(1 - M) where all s' are 0; 1 where the whole partner was resized into
+ *                                          the box (ResizeMix)
+ *   ratio     = visible_a / (visible_a + visible_b)    lam where both are 0
+ *
+ * M is exact: a cell of the map covers height / h x width / w pixels, which need not be whole, and M is the integral of
+ * the mix's own mask over it. In units of 1 / h and 1 / w pixel all edges are integers (cell y spans y * height to
+ * (y + 1) * height, pixel r spans r * h to (r + 1) * h), and overlaps are products of a vertical and a horizontal one.
+ *
+ * The map is read from memory once. Where channels are outermost (NCHW) that takes one pass, because channel c needs
+ * its own mean alone: f_p . g - |g|^2 = sum over c of g_c (f[c, p] - g_c). Where they are innermost (channels_last,
+ * tokens) a first pass sums g and a second one, over the same sample in the cache, projects. Subtracting before
+ * multiplying keeps what stands out exact where the map is nearly flat, and makes it 0, or as good as, where it is
+ * constant. A map whose evidence nowhere exceeds min_contrast |g|^2 counts as flat: all of it 0, that is, area. Rounding
+ * noise would otherwise be taken for an object, since only ratios of evidence count.
+ *
+ * An image is one thread's work in both passes, so that the number of threads changes nothing. Sums over places are
+ * formed in double and in one order for numerator and denominator: since M <= 1, no share exceeds 1. Where M is the same
+ * in all cells (MixUp, an empty box, a box over all), the shares are M and 1 - M whatever the maps hold, NaN too.
+ */
+#include <math.h>
+
+#include "half.h"
+#include "inverse.h"
+#include "isa.h"
+#include "parallel.h"
+#include "real.h"
+
+enum { BLOCK = 32 };  // channels or places that are widened, or summed, at a time
+
+enum { MASK_OUT_OF_RANGE = 1, OBJECTS_NEGATIVE = 2 };
+
+struct similarity_task {
+  const struct sumix_masked_similarity_args *args;
+  double *evidence;  // (n, h, w), frames summed; NULL for objects, which are evidence as they come
+  uint8_t *found;    // (n): what is wrong with the values of this sample
+  atomic_bool failed;
+};
+
+static int64_t places_of(const struct sumix_masked_similarity_args *a) { return a->frames * a->h * a->w; }
+
+#define REAL float
+#define SUFFIX(name) name##_f32
+#include "masked_similarity_rows.h"
+#undef REAL
+#undef SUFFIX
+
+#define REAL double
+#define SUFFIX(name) name##_f64
+#include "masked_similarity_rows.h"
+
+static int check_values(const struct sumix_masked_similarity_args *a, struct sumix_status *status)
+{
+  SUMIX_TRY(sumix_check_partners(a->perm, a->n, status));
+  for (int64_t i = 0; i < a->n; i++) {
+    const double lam = real_at(a->dtype, a->lam, i);
+    SUMIX_CHECK(lam >= 0 && lam <= 1, status, "lam[%lld] is %g, expected 0 to 1", (long long)i, lam);
+    if (a->box != NULL) {
+      const int64_t *b = a->box + 4 * i;
+      SUMIX_CHECK(0 <= b[0] && b[0] <= b[2] && b[2] <= a->width && 0 <= b[1] && b[1] <= b[3] && b[3] <= a->height,
+                  status,
+                  "box[%lld] is (%lld, %lld, %lld, %lld), expected 0 <= x1 <= x2 <= %lld and 0 <= y1 <= y2 <= %lld",
+                  (long long)i, (long long)b[0], (long long)b[1], (long long)b[2], (long long)b[3], (long long)a->width,
+                  (long long)a->height);
+    }
+    if (a->resize != NULL)
+      SUMIX_CHECK(a->resize[i] >= 0 && a->resize[i] <= 3, status, "resize[%lld] is %lld, expected 0 to 3", (long long)i,
+                  (long long)a->resize[i]);
+    if (a->evidence == SUMIX_EVIDENCE_CAM)
+      SUMIX_CHECK(a->labels[i] >= -1 && a->labels[i] < a->k, status, "labels[%lld] is %lld, expected -1 to %lld",
+                  (long long)i, (long long)a->labels[i], (long long)a->k - 1);
+  }
+  return 0;
+}
+
+/* How much of cell `at` of `cells`, which divide `size` pixels evenly, the pixels from..to cover, in units of 1 / cells
+ * pixel: at most size. */
+static double overlap(int64_t at, int64_t cells, int64_t size, int64_t from, int64_t to)
+{
+  const int64_t begin = from * cells > at * size ? from * cells : at * size;
+  const int64_t end = to * cells < (at + 1) * size ? to * cells : (at + 1) * size;
+  return end > begin ? (double)(end - begin) : 0;
+}
+
+/* column[x] += weight * mask[x]. Returns whether all values lie within 0 to 1. */
+static bool add_row_f32(const float *restrict mask, int64_t from, int64_t to, double weight, double *restrict column)
+{
+  float outside = 0;
+#pragma omp simd reduction(+ : outside)
+  for (int64_t x = from; x < to; x++) {
+    outside += mask[x] >= 0 && mask[x] <= 1 ? 0.0f : 1.0f;  // NaN is outside
+    column[x] += weight * (double)mask[x];
+  }
+  return outside == 0;
+}
+
+static bool add_row_u8(const uint8_t *restrict mask, int64_t from, int64_t to, double weight, double *restrict column)
+{
+  uint8_t all = 0;
+#pragma omp simd reduction(| : all)
+  for (int64_t x = from; x < to; x++) {
+    all |= mask[x];
+    column[x] += weight * (double)mask[x];
+  }
+  return all <= 1;
+}
+
+static bool add_row(const struct sumix_masked_similarity_args *a, int64_t at, int64_t from, int64_t to, double weight,
+                    double *column)
+{
+  if (a->mask_dtype == SUMIX_UINT8) return add_row_u8((const uint8_t *)a->mask + at, from, to, weight, column);
+  return add_row_f32((const float *)a->mask + at, from, to, weight, column);
+}
+
+static double mask_value(const struct sumix_masked_similarity_args *a, int64_t i)
+{
+  return a->mask_dtype == SUMIX_UINT8 ? ((const uint8_t *)a->mask)[i] : (double)((const float *)a->mask)[i];
+}
+
+/* M of sample i under a mask of its own value in every pixel, outside the box. Rows are summed first, pixel column by
+ * pixel column, and then the columns of each cell. Returns whether the mask's values lie within 0 to 1. */
+static bool average_mask(const struct sumix_masked_similarity_args *a, int64_t i, const int64_t *box,
+                         double *restrict kept, double *restrict column)
+{
+  const double area = (double)a->height * (double)a->width;
+  bool valid = true;
+  for (int64_t y = 0; y < a->h; y++) {
+    memset(column, 0, (size_t)a->width * sizeof *column);
+    const int64_t last = ((y + 1) * a->height + a->h - 1) / a->h;
+    for (int64_t r = y * a->height / a->h; r < last; r++) {
+      const double weight = overlap(y, a->h, a->height, r, r + 1);
+      const int64_t at = (i * a->height + r) * a->width;
+      const bool boxed = r >= box[1] && r < box[3];
+      valid &= add_row(a, at, 0, boxed ? box[0] : a->width, weight, column);
+      if (boxed) valid &= add_row(a, at, box[2], a->width, weight, column);
+    }
+    for (int64_t x = 0; x < a->w; x++) {
+      const int64_t end = ((x + 1) * a->width + a->w - 1) / a->w;
+      double sum = 0;
+      for (int64_t c = x * a->width / a->w; c < end; c++) sum += overlap(x, a->w, a->width, c, c + 1) * column[c];
+      kept[y * a->w + x] = sum / area < 1 ? sum / area : 1;
+    }
+  }
+  return valid;
+}
+
+/* M of sample i under a value that is the same everywhere outside the box. */
+static void average_box(const struct sumix_masked_similarity_args *a, const int64_t *box, double value, double *kept)
+{
+  const double area = (double)a->height * (double)a->width;
+  for (int64_t y = 0; y < a->h; y++) {
+    const double rows = overlap(y, a->h, a->height, box[1], box[3]);
+    for (int64_t x = 0; x < a->w; x++)
+      kept[y * a->w + x] = value * (1 - rows * overlap(x, a->w, a->width, box[0], box[2]) / area);
+  }
+}
+
+/* sum M s / sum s, of 1 - M for the partner; the mean of that where there is no evidence at all. */
+static double visible_share(const double *restrict kept, const double *restrict s, int64_t cells, bool partner)
+{
+  const double sign = partner ? -1 : 1, origin = partner ? 1 : 0;
+  double seen = 0, total = 0, area = 0;
+#pragma omp simd reduction(+ : seen, total, area)
+  for (int64_t p = 0; p < cells; p++) {
+    const double m = origin + sign * kept[p];
+    seen += m * s[p];
+    total += s[p];
+    area += m;
+  }
+  return total == 0 ? area / (double)cells : seen / total;
+}
+
+/* The evidence of image j: where it lies, or widened into scratch. */
+static const double *evidence_of(struct similarity_task *task, int64_t j, int64_t i, double *scratch)
+{
+  const struct sumix_masked_similarity_args *a = task->args;
+  const int64_t cells = a->h * a->w;
+  if (task->evidence != NULL) return task->evidence + j * cells;
+  float *narrow = (float *)(scratch + cells);
+  if (a->dtype == SUMIX_FLOAT64) {
+    memcpy(scratch, (const double *)a->features + j * a->stride, (size_t)cells * sizeof *scratch);
+  } else {
+    const float *x = sumix_load_f32(a->dtype, a->features, j * a->stride, cells, narrow);
+    for (int64_t p = 0; p < cells; p++) scratch[p] = x[p];
+  }
+  bool negative = false;
+  for (int64_t p = 0; p < cells; p++) negative |= scratch[p] < 0;
+  if (negative && i == j) task->found[i] |= OBJECTS_NEGATIVE;
+  return scratch;
+}
+
+static void set_shares(const struct sumix_masked_similarity_args *a, int64_t i, double own, double partner)
+{
+  const double sum = own + partner;
+  set_real(a->dtype, a->visible_a, i, own);
+  set_real(a->dtype, a->visible_b, i, partner);
+  set_real(a->dtype, a->ratio, i, sum == 0 ? real_at(a->dtype, a->lam, i) : own / sum);
+}
+
+/* What sample i keeps of its own image outside its box, where that is the same everywhere; else a NaN. */
+static double constant_mask(const struct sumix_masked_similarity_args *a, int64_t i)
+{
+  if (a->mask != NULL) return a->mask_is_constant ? mask_value(a, i) : (double)NAN;
+  return a->box != NULL ? 1 : real_at(a->dtype, a->lam, i);
+}
+
+static void share_rows(int64_t begin, int64_t end, void *context)
+{
+  struct similarity_task *task = context;
+  const struct sumix_masked_similarity_args *a = task->args;
+  const int64_t cells = a->h * a->w;
+  double *const kept = sumix_scratch(3 * cells + a->width, sizeof(double));
+  if (kept == NULL) task->failed = true;
+  for (int64_t i = begin; i < end && kept != NULL; i++) {
+    double *const scratch = kept + cells, *const column = scratch + 2 * cells;
+    static const int64_t no_box[4] = {0, 0, 0, 0};
+    const int64_t *box = a->box != NULL ? a->box + 4 * i : no_box;
+    const bool pasted = box[0] < box[2] && box[1] < box[3];
+    const double value = constant_mask(a, i);
+    if (a->mask != NULL && a->mask_is_constant && !(value >= 0 && value <= 1)) task->found[i] |= MASK_OUT_OF_RANGE;
+    if (a->evidence == SUMIX_EVIDENCE_OBJECT) evidence_of(task, i, i, scratch);  // checks it, used or not
+    if (value == value && !pasted) {
+      set_shares(a, i, value, 1 - value);
+      continue;
+    }
+    if (value == value)
+      average_box(a, box, value, kept);
+    else if (!average_mask(a, i, pasted ? box : no_box, kept, column))
+      task->found[i] |= MASK_OUT_OF_RANGE;
+
+    double least = kept[0], most = kept[0];
+    for (int64_t p = 1; p < cells; p++) {
+      least = kept[p] < least ? kept[p] : least;
+      most = kept[p] > most ? kept[p] : most;
+    }
+    double own = least, partner = 1 - least;
+    if (least != most) {
+      own = visible_share(kept, evidence_of(task, i, i, scratch), cells, false);
+      partner = visible_share(kept, evidence_of(task, a->perm[i], i, scratch), cells, true);
+    }
+    if (a->resize != NULL && a->resize[i] != 0) partner = pasted ? 1 : 0;
+    set_shares(a, i, own, partner);
+  }
+  free(kept);
+}
+
+static int run(struct similarity_task *task, struct sumix_status *status)
+{
+  const struct sumix_masked_similarity_args *a = task->args;
+  const bool wide = a->dtype == SUMIX_FLOAT64, uniform = a->box == NULL && (a->mask == NULL || a->mask_is_constant);
+  task->found = calloc((size_t)a->n + 1, 1);
+  if (task->found == NULL) return sumix_out_of_memory(status);
+  if (a->evidence != SUMIX_EVIDENCE_OBJECT && !uniform) {  // else no map is looked at
+    task->evidence = sumix_scratch(a->n * a->h * a->w, sizeof *task->evidence);
+    if (task->evidence == NULL) return sumix_out_of_memory(status);
+    SUMIX_TRY(
+        sumix_parallel_rows(a->n, a->d * places_of(a), wide ? evidence_rows_f64 : evidence_rows_f32, task, status));
+  }
+  const int64_t pixels = a->mask != NULL && !a->mask_is_constant ? a->height * a->width : 0;
+  SUMIX_TRY(sumix_parallel_rows(a->n, pixels + 4 * a->h * a->w, share_rows, task, status));
+  if (task->failed) return sumix_out_of_memory(status);
+  for (int64_t i = 0; i < a->n; i++) {
+    SUMIX_CHECK(!(task->found[i] & MASK_OUT_OF_RANGE), status, "mask[%lld] has values outside 0 to 1, or NaN",
+                (long long)i);
+    SUMIX_CHECK(!(task->found[i] & OBJECTS_NEGATIVE), status, "objects[%lld] has values below 0", (long long)i);
+  }
+  return 0;
+}
+
+int SUMIX_KERNEL(masked_similarity)(const struct sumix_masked_similarity_args *a, struct sumix_status *status)
+{
+  SUMIX_TRY(check_values(a, status));
+  struct similarity_task task = {.args = a};
+  const int failed = run(&task, status);
+  free(task.evidence);
+  free(task.found);
+  return failed;
+}

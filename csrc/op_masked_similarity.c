@@ -1,0 +1,111 @@
+/* sumix::masked_similarity: check, allocate, run. An absent tensor is one of shape (0,). */
+#include "boxed.h"
+#include "ops.h"
+
+static bool absent(const struct sumix_tensor *tensor) { return tensor->dim == 1 && tensor->sizes[0] == 0; }
+
+/* The maps: (n, l, d) tokens, of which the last `places` are read, or (n, d, places). Each sample dense in itself; the
+ * step from one to the next may be any. */
+static int read_features(StableIValue argument, bool tokens, int64_t places, struct sumix_masked_similarity_args *a,
+                         struct sumix_tensor *x, struct sumix_status *status)
+{
+  SUMIX_TRY(sumix_tensor_read(argument, "features", x, status));
+  SUMIX_CHECK(sumix_is_floating(x->dtype), status, "features must be float16, bfloat16, float32 or float64");
+  SUMIX_CHECK(x->dim == 3, status, "features must have 3 dimensions, got %lld", (long long)x->dim);
+  const int64_t length = x->sizes[tokens ? 1 : 2], d = x->sizes[tokens ? 2 : 1];
+  SUMIX_CHECK(d > 0 && places > 0, status, "features must have channels and places");
+  SUMIX_CHECK(tokens ? length >= places : length == places, status,
+              "features must have %s%lld places as frames, h and w say, got %lld", tokens ? "at least " : "",
+              (long long)places, (long long)length);
+  const bool dense = (x->sizes[2] == 1 || x->strides[2] == 1) && (x->sizes[1] == 1 || x->strides[1] == x->sizes[2]) &&
+                     (x->sizes[0] <= 1 || x->strides[0] >= 0);
+  SUMIX_CHECK(dense || x->numel == 0, status, "features must be contiguous in every sample");
+  a->dtype = x->dtype;
+  a->channels_last = tokens;
+  a->n = x->sizes[0];
+  a->d = d;
+  a->stride = x->strides[0];
+  const int64_t skipped = tokens ? (length - places) * d * (int64_t)sumix_dtype_size(x->dtype) : 0;
+  a->features = x->numel > 0 ? (const char *)x->data + skipped : x->data;
+  return 0;
+}
+
+static int read_mask(const struct sumix_tensor *mask, const struct sumix_tensor *x,
+                     struct sumix_masked_similarity_args *a, struct sumix_status *status)
+{
+  if (absent(mask)) return 0;
+  SUMIX_CHECK(mask->dtype == SUMIX_FLOAT32 || mask->dtype == SUMIX_UINT8, status, "mask must be float32 or uint8");
+  a->mask_is_constant = mask->dim == 3 && mask->sizes[1] == 1 && mask->sizes[2] == 1;
+  const int64_t sizes[] = {a->n, a->mask_is_constant ? 1 : a->height, a->mask_is_constant ? 1 : a->width};
+  SUMIX_TRY(sumix_tensor_expect(mask, mask->dtype, 3, sizes, x, status));
+  a->mask = mask->data;
+  a->mask_dtype = mask->dtype;
+  return 0;
+}
+
+/* Sizes whose products the kernel forms; anything larger is no image. */
+static int read_size(StableIValue value, const char *name, int64_t *size, struct sumix_status *status)
+{
+  *size = sumix_int(value);
+  SUMIX_CHECK(*size > 0 && *size < (int64_t)1 << 31, status, "%s must be above 0 and below 2^31, got %lld", name,
+              (long long)*size);
+  return 0;
+}
+
+static int masked_similarity(const StableIValue *args, StableIValue *results, struct sumix_status *status)
+{
+  static const char *const names[] = {"features", "class_weight", "labels", "perm", "lam", "box", "mask", "resize"};
+  struct sumix_tensor in[8], out[3];
+  struct sumix_masked_similarity_args a = {0};
+  for (int t = 1; t < 8; t++) SUMIX_TRY(sumix_tensor_read_contiguous(args[t], names[t], &in[t], status));
+  SUMIX_TRY(read_size(args[8], "frames", &a.frames, status));
+  SUMIX_TRY(read_size(args[9], "h", &a.h, status));
+  SUMIX_TRY(read_size(args[10], "w", &a.w, status));
+  SUMIX_TRY(read_size(args[11], "height", &a.height, status));
+  SUMIX_TRY(read_size(args[12], "width", &a.width, status));
+  SUMIX_TRY(read_features(args[0], sumix_bool(args[13]), a.frames * a.h * a.w, &a, &in[0], status));
+  const struct sumix_tensor *x = &in[0];
+  const enum sumix_dtype real = sumix_real_of(x->dtype);
+  const int64_t evidence = sumix_int(args[14]);
+  SUMIX_CHECK(evidence >= 0 && evidence < SUMIX_NUM_EVIDENCES, status, "evidence must be 0 to %d, got %lld",
+              SUMIX_NUM_EVIDENCES - 1, (long long)evidence);
+  a.evidence = (enum sumix_evidence)evidence;
+  a.min_contrast = sumix_float(args[15]);
+  if (a.evidence == SUMIX_EVIDENCE_OBJECT)
+    SUMIX_CHECK(a.d == 1 && a.frames == 1 && !a.channels_last, status, "objects must have one channel");
+  if (a.evidence == SUMIX_EVIDENCE_CAM) {
+    SUMIX_TRY(sumix_tensor_expect(&in[1], real, 2, (const int64_t[]){-1, a.d}, x, status));
+    SUMIX_TRY(sumix_tensor_expect(&in[2], SUMIX_INT64, 1, &a.n, x, status));
+    a.class_weight = in[1].data;
+    a.k = in[1].sizes[0];
+    a.labels = in[2].data;
+  }
+  SUMIX_TRY(sumix_tensor_expect(&in[3], SUMIX_INT64, 1, &a.n, x, status));
+  SUMIX_TRY(sumix_tensor_expect(&in[4], real, 1, &a.n, x, status));
+  a.perm = in[3].data;
+  a.lam = in[4].data;
+  if (!absent(&in[5])) {
+    SUMIX_TRY(sumix_tensor_expect(&in[5], SUMIX_INT64, 2, (const int64_t[]){a.n, 4}, x, status));
+    a.box = in[5].data;
+  }
+  SUMIX_TRY(read_mask(&in[6], x, &a, status));
+  if (!absent(&in[7])) {
+    SUMIX_TRY(sumix_tensor_expect(&in[7], SUMIX_INT64, 1, &a.n, x, status));
+    SUMIX_CHECK(a.box != NULL, status, "resize needs a box");
+    a.resize = in[7].data;
+  }
+  for (int t = 0; t < 3; t++) SUMIX_TRY(sumix_tensor_new(x, real, 1, &a.n, NULL, &results[t], &out[t], status));
+  a.visible_a = out[0].data;
+  a.visible_b = out[1].data;
+  a.ratio = out[2].data;
+  return sumix_cpu.masked_similarity(&a, status);
+}
+SUMIX_BOXED(masked_similarity, 8)
+
+const struct sumix_op_entry sumix_masked_similarity_ops[] = {
+    {"masked_similarity(Tensor features, Tensor class_weight, Tensor labels, Tensor perm, Tensor lam, Tensor box, "
+     "Tensor mask, Tensor resize, SymInt frames, SymInt h, SymInt w, SymInt height, SymInt width, bool tokens, "
+     "int evidence, float min_contrast) -> (Tensor visible_a, Tensor visible_b, Tensor ratio)",
+     "masked_similarity", boxed_masked_similarity},
+    {0},
+};

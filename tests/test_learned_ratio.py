@@ -1,0 +1,186 @@
+"""A ratio found elsewhere in ops.sumix_loss, and SUMixLoss's ratios from what is visible."""
+
+import copy
+import itertools
+import math
+import pickle
+
+import pytest
+import torch
+from batches import TOLERANCE, assert_near, batch, leaves, widened
+
+from sumix import MixTarget, SUMixHead, SUMixLoss, SUMixOutput, ops, reference
+
+WEIGHTINGS, REDUCTIONS = reference.WEIGHTINGS, reference.REDUCTIONS
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize(("weighting", "reduction"), list(itertools.product(WEIGHTINGS, REDUCTIONS)))
+def test_a_given_ratio_matches_the_float64_twin(plain, weighting, reduction):
+    for dtype, weighted in [(torch.float64, True), (torch.float32, False), (torch.bfloat16, False)]:
+        arguments = batch(9, 7, dtype, plain=plain)
+        arguments[4] = arguments[4].index_fill(0, torch.tensor([2]), -100)  # whose ratio stays lam
+        exact, learned = widened(arguments), torch.rand(9)
+        weight = torch.rand(7, dtype=torch.float64) if weighted else None
+        options = {"weighting": weighting, "reduction": reduction, "weight": weight, "label_smoothing": 0.1}
+        loss, parts = ops.sumix_loss(*arguments, learned=learned, **options)
+        want, *want_parts = reference.sumix_loss(*exact, learned=learned.double(), **options)
+        value, rough = TOLERANCE[torch.float64 if dtype == torch.float64 else torch.float32], TOLERANCE[dtype]
+        assert_near(loss, want, value)
+        for got, wanted in zip(parts, want_parts, strict=True):
+            assert_near(got, wanted, value)
+        expected = learned.clone()
+        expected[2] = arguments[7][2]
+        assert_near(parts.lam, expected.double(), 1e-7)
+        incoming = torch.rand(loss.shape)
+        got = torch.autograd.grad(loss, leaves(arguments), incoming.to(loss.dtype))
+        wanted = torch.autograd.grad(want, leaves(exact), incoming.double())
+        for mine, theirs in zip(got, wanted, strict=True):
+            assert_near(mine, theirs, rough)
+
+
+def test_lam_given_again_is_the_area_ratio():
+    arguments = batch(6, 5)
+    for ratio in reference.RATIOS:
+        got, _ = ops.sumix_loss(*arguments, learned=arguments[7], ratio=ratio)
+        assert torch.equal(got, ops.sumix_loss(*arguments, ratio="area")[0])
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("needs_grad", [False, True])
+def test_the_form_for_devices_without_kernels(plain, needs_grad):
+    arguments = batch(7, 5, torch.float64, plain=plain, grad=False)
+    absent = torch.empty(0, dtype=torch.float64)
+    tensors = [absent if t is None else t for t in arguments[:7]]
+    learned = torch.rand(7, dtype=torch.float64)
+    for reduction in range(3):
+        call = (*tensors, arguments[7].double(), absent, learned, 0, 0, reduction, 0.5, 1.0, 0.0, -100, needs_grad)
+        torch.library.opcheck(torch.ops.sumix.sumix_loss.default, call)
+        for got, want in zip(reference.sumix_loss_explicit(*call), torch.ops.sumix.sumix_loss(*call), strict=True):
+            assert_near(got, want, 1e-12)
+
+
+def test_bad_ratios_are_named():
+    arguments = batch(3, 4)
+    for value, error in [
+        (torch.tensor([0.5, 1.5, 0.0]), ValueError),
+        (torch.tensor([0.5, -0.1, 0.0]), ValueError),
+        (torch.rand(2), ValueError),
+        (torch.rand(3, 1), ValueError),
+        (torch.tensor([0, 1, 0]), TypeError),
+        (0.5, TypeError),
+    ]:
+        with pytest.raises(error, match="learned"):
+            ops.sumix_loss(*arguments, learned=value)
+    loss, parts = ops.sumix_loss(*arguments, learned=torch.tensor([0.5, math.nan, 0.0]), reduction="none")
+    assert loss.isnan().tolist() == parts.lam.isnan().tolist() == [False, True, False]
+
+
+N, D, K = 4, 6, 5
+BOX = torch.tensor([[0, 0, 6, 6], [2, 4, 8, 8], [0, 0, 0, 0], [1, 1, 7, 7]])
+PERM = torch.tensor([1, 2, 3, 0])
+Y = torch.tensor([0, 1, 2, 3])
+
+
+def cut(**changes):
+    area = (BOX[:, 2] - BOX[:, 0]) * (BOX[:, 3] - BOX[:, 1])
+    return MixTarget(Y, Y[PERM], 1 - area / 64, PERM, BOX, size=(8, 8))._replace(**changes)
+
+
+def outputs():
+    head = SUMixHead(D, K)
+    return head, head(torch.rand(N, D, 4, 4)), head(torch.rand(N, D, 4, 4))
+
+
+@pytest.mark.parametrize("ratio", reference.EVIDENCES)
+def test_the_criterion_is_the_op_with_the_visible_ratio(ratio):
+    head, mixed, raw = outputs()
+    target, objects = cut(), torch.rand(N, 1, 5, 7)
+    criterion = SUMixLoss(0.7, ratio=ratio, return_parts=True)
+    loss, parts = criterion(mixed, raw, target, objects=objects)
+    shares = ops.masked_similarity(
+        objects if ratio == "object" else raw.features, PERM, target.lam, box=BOX, size=(8, 8), evidence=ratio,
+        class_weight=head.classifier.weight, labels=Y,
+    )  # fmt: skip
+    assert torch.equal(parts.lam, shares.lam) and not torch.equal(parts.lam, target.lam) and parts.lam[2] == 1
+    want, _ = ops.sumix_loss(
+        mixed.logits, raw.logits, mixed.uncertainty, raw.uncertainty, *target[:2], PERM, target.lam, gamma=0.7,
+        learned=shares.lam,
+    )  # fmt: skip
+    torch.testing.assert_close(loss, want)
+    for copied in (copy.deepcopy(criterion), pickle.loads(pickle.dumps(criterion))):
+        assert torch.equal(copied(mixed, raw, target, objects=objects)[0], loss)
+    assert f"ratio={ratio!r}" in repr(criterion)
+    criterion.ratio = "area"
+    assert torch.equal(criterion(mixed, raw, target)[1].lam, target.lam)
+
+
+def test_features_given_are_preferred():
+    _, mixed, raw = outputs()
+    features, target = torch.rand(N, 9, 2, 2), cut()
+    criterion = SUMixLoss(ratio="feature", return_parts=True)
+    want = ops.masked_similarity(features, PERM, target.lam, box=BOX, size=(8, 8)).lam
+    assert torch.equal(criterion(mixed, raw, target, features=features)[1].lam, want)
+    assert torch.equal(criterion(mixed.logits, raw.logits, target, features=features)[1].lam, want)
+
+
+@pytest.mark.parametrize("ratio", reference.EVIDENCES)
+def test_ignored_labels_keep_lam(ratio):
+    _, mixed, raw = outputs()
+    y = Y.index_fill(0, torch.tensor([1]), 255)
+    target = cut(y_a=y, y_b=y[PERM])
+    criterion = SUMixLoss(ratio=ratio, ignore_index=255, return_parts=True)
+    loss, parts = criterion(mixed, raw, target, objects=torch.rand(N, 8, 8))
+    assert torch.equal(parts.lam[:2], target.lam[:2]) and parts.lam[3] != target.lam[3] and loss.isfinite()
+
+
+def test_blends_and_masks():
+    _, mixed, raw = outputs()
+    lam = torch.rand(N)
+    criterion = SUMixLoss(ratio="feature", return_parts=True)
+    blend = MixTarget(Y, Y[PERM], lam, PERM)
+    assert torch.equal(criterion(mixed, raw, blend)[1].lam, lam)
+    outside = torch.ones(N, 8, 8, dtype=torch.bool)
+    for i, (x1, y1, x2, y2) in enumerate(BOX.tolist()):
+        outside[i, y1:y2, x1:x2] = False
+    by_box, by_mask = (criterion(mixed, raw, t)[1].lam for t in (cut(), cut(box=None, mask=outside)))
+    torch.testing.assert_close(by_box, by_mask)
+    resized = criterion(mixed, raw, cut(resize=torch.tensor([1, 0, 3, 2])))[1].lam
+    shares = ops.masked_similarity(raw.features, PERM, lam, box=BOX, size=(8, 8))
+    torch.testing.assert_close(resized[0], shares.own[0] / (shares.own[0] + 1))
+    assert resized[1] == by_box[1] and resized[2] == 1
+
+
+def test_replicas_may_stack_their_weights():
+    head, mixed, raw = outputs()
+    criterion = SUMixLoss(ratio="cam")
+    stacked = raw._replace(class_weight=torch.cat([head.classifier.weight.detach()] * 2))
+    assert torch.equal(criterion(mixed, stacked, cut()), criterion(mixed, raw, cut()))
+
+
+def test_what_is_missing_is_said():
+    _, mixed, raw = outputs()
+    for ratio, change, message in [
+        ("feature", {"features": None}, "capture_features"),
+        ("cam", {"features": None}, "capture_features"),
+        ("cam", {"class_weight": None}, "weight of a linear classifier"),
+        ("object", {}, "objects must be given"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            SUMixLoss(ratio=ratio)(mixed, raw._replace(**change), cut())
+    with pytest.raises(ValueError, match="capture_features"):
+        SUMixLoss(ratio="feature")(mixed.logits, raw.logits, cut())
+    with pytest.raises(ValueError, match="size must be given with box"):
+        SUMixLoss(ratio="feature")(mixed, raw, cut(size=None))
+    soft = torch.rand(N, K)
+    for ratio in ("semantic", "area", "feature"):
+        for change in ({"y_a": soft}, {"y_b": soft}):
+            with pytest.raises(ValueError, match="soft labels"):
+                SUMixLoss(ratio=ratio)(mixed, raw, cut(**change))
+
+
+def test_outputs_are_named_tuples_that_pickle():
+    _, output, _ = outputs()
+    again = pickle.loads(pickle.dumps(SUMixOutput(*(None if t is None else t.detach() for t in output))))
+    assert isinstance(again, SUMixOutput) and torch.equal(again.class_weight, output.class_weight)
+    assert SUMixOutput(output.logits) == (output.logits, None, None, None)
