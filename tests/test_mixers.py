@@ -212,6 +212,8 @@ def test_soft_and_multi_hot_labels(name):
         MIXERS[name](partners="cross_class")(images, soft)
     with pytest.raises(ValueError, match="y_a must be"):
         target.soft(11)
+    with pytest.raises(ValueError, match=r"labels \(N, K\) of integers must be multi-hot"):
+        MIXERS[name]()(images, torch.full((9, 3), 2))
 
 
 @pytest.mark.parametrize("name", ["CutMix", "SaliencyMix", "RandomMix all"])

@@ -91,4 +91,4 @@ def test_bad_input_is_named(mixers, options, error, message):
 
 def test_repr():
     mix = RandomMix([CutMix(alpha=0.2), MixUp()], [3, 1], num_classes=5)
-    assert "num_classes=5, weights=(0.75, 0.25)" in repr(mix) and "CutMix(alpha=0.2)" in repr(mix)
+    assert "weights=(0.75, 0.25), num_classes=5" in repr(mix) and "CutMix(alpha=0.2)" in repr(mix)

@@ -107,22 +107,6 @@ def test_soft_labels_smooth_as_cross_entropy_does():
 # ---- What is drawn ----
 
 
-@pytest.mark.parametrize("alpha", [0.2, 0.5, 1.0, 2.0, 50.0])
-def test_shares_are_beta_distributed(alpha):
-    share = MixUp(alpha=alpha, generator=seeded()).draw(torch.empty(20000, 0), seeded(1))
-    assert stats.kstest(share.numpy(), stats.beta(alpha, alpha).cdf).pvalue > 0.01
-
-
-@pytest.mark.parametrize("alpha", [1e-300, 1e-10, 1e-3, 1e6, 1e30])
-def test_shares_of_an_extreme_alpha(alpha):
-    """Where a ratio of two gamma variates is 0 / 0."""
-    share = MixUp(alpha=alpha).draw(torch.empty(4000, 0), seeded())
-    assert ((share >= 0) & (share <= 1)).all()
-    assert abs(share.mean() - 0.5) < 0.05
-    deviation = (4 * (2 * alpha + 1)) ** -0.5  # of Beta(alpha, alpha)
-    assert share.std().item() == pytest.approx(deviation, rel=0.05, abs=1e-9)
-
-
 def published_box(rng, height, width, alpha):
     """The sampler of the CutMix authors, in the words of their paper: a ratio, a centre, sides cut at the border."""
     cut = np.sqrt(1.0 - rng.beta(alpha, alpha))
@@ -263,8 +247,8 @@ def test_target_moves_and_unpacks():
         _, target = mixer()(images, labels)
         moved = target.to("meta", non_blocking=True)
         assert type(moved) is MixTarget
-        assert all(part is None or part.device.type == "meta" for part in moved)
-        y_a, y_b, _, perm, box = target
+        assert all(part.device.type == "meta" for part in moved if isinstance(part, torch.Tensor))
+        y_a, y_b, _, perm, box, *_ = target
         assert box is target.box and torch.equal(y_b, y_a[perm])
 
 
@@ -342,7 +326,7 @@ def test_bad_batches_are_named(mixer, images, labels, options, error, message):
         (
             lambda: CutMix()(IMAGES[:, 0, 0], LABELS),
             ValueError,
-            r"images must have at least 3 dimensions, got \(4, 8\)",
+            r"images must be \(N, C, L\) or \(N, C, H, W\) or \(N, C, T, H, W\), got \(4, 8\)",
         ),
         (lambda: MixUp()(IMAGES.bool(), LABELS), TypeError, "images must be floating point.*got torch.bool"),
         (lambda: CutMix(num_classes=10)(IMAGES, LABELS + 10), ValueError, r"y_a\[0\] is 10, expected 0 to 9"),

@@ -7,7 +7,8 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor, nn
 
-from sumix.ops import checks
+from sumix.ops import checks, dispatch
+from sumix.ops.mix import LINEAR_DTYPES
 from sumix.ops.mix_normalize import mix_normalize
 from sumix.ops.sample import PARTNERS, sample_perm
 from sumix.ops.sample import _seed as as_seed
@@ -172,6 +173,8 @@ class Mixer(nn.Module):
     def apply_to_images(self, images: Tensor, recipe: Recipe, perm: Tensor) -> Tensor:
         """The mixed images."""
         if self.normalize is None:
+            if recipe.blends and images.dtype not in LINEAR_DTYPES:
+                raise TypeError(f"images must be floating point, uint8 or a signed integer, got {images.dtype}")
             return mix_pixels(images, recipe, perm)
         lam = recipe.lam if recipe.box is None and recipe.mask is None else None
         parts = {"box": recipe.box, "resize": recipe.resize, "mask": recipe.mask, "lam": lam}
@@ -247,6 +250,11 @@ def _labels(labels: Any, images: Tensor, num_classes: int | None) -> Tensor:
         expected = f"({images.shape[0]}, {'K' if num_classes is None else num_classes})"
         raise ValueError(f"labels must be (N,) or (N, K) = {expected}, got {checks.shape(labels)}")
     checks.same_device(labels, "labels", images, "images")
+    if not labels.is_floating_point():
+        if labels.shape[1] == 1:
+            raise ValueError(f"labels must be (N,), or (N, K) with K > 1 if multi-hot, got {checks.shape(labels)}")
+        if dispatch.is_plain(labels) and ((labels != 0) & (labels != 1)).any():
+            raise ValueError("labels (N, K) of integers must be multi-hot, 0 or 1; classes are (N,)")
     return labels.to(torch.float32)
 
 
