@@ -16,7 +16,7 @@
  * that the classes lie side by side, in random order, as on a ring; every sample's partner lies s places on. Let m be
  * the largest class's size. From m to n - m places on, nobody meets its own class, and s is uniform among those; if
  * there are none, m > n / 2, then m places lead as many as possible, all but 2 m - n of the largest class, to another
- * class.
+ * class. Where there is but one class, s = 1: nobody meets itself.
  */
 #include <math.h>
 #include <string.h>
