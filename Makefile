@@ -47,6 +47,7 @@ sanitize: $(C_TESTS:%=build/sanitize/%) $(C_TESTS:%=build/native/%)
 races: FLAGS = $(call SANITIZE,thread)
 races: build/races/test_loss build/races/test_mix build/races/test_saliency
 races: build/races/test_loss build/races/test_mix build/races/test_masked_similarity
+races: build/races/test_loss build/races/test_mix build/races/test_sample
 	@for t in $^; do $$t || exit 1; done
 
 # What promises equal bits everywhere is compiled without contraction, as in setup.py; csrc/random.h says why.
@@ -94,6 +95,7 @@ bench: $(VENV)/built
 	$(BIN)/python -m benchmarks.bench_mix --json runs/bench/mix.json
 	$(BIN)/python -m benchmarks.bench_saliency --json runs/bench/saliency.json
 	$(BIN)/python -m benchmarks.bench_mask --json runs/bench/mask.json
+	$(BIN)/python -m benchmarks.bench_sample --json runs/bench/sample.json
 
 clean:
 	rm -rf build dist runs $(VENV) sumix/*.so *.egg-info

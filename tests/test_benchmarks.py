@@ -75,6 +75,15 @@ def test_bench_mix_reports_every_contestant_that_is_installed(tmp_path):
     assert list(groups["CutMix", "uint8"]) == SUMIX + [r for r in theirs if r in ("torchvision", "timm, batch")]
 
 
+def test_bench_sample_reports_every_contestant(tmp_path):
+    _, groups = run_bench("bench_sample", tmp_path / "sample.json")
+    for op, dtype in [("lam", "float32"), ("box", "int64"), ("perm", "int64"), ("normal", "float32")]:
+        rows = groups[f"sample_{op}", dtype]
+        assert list(rows)[:3] == [f"ops.sample_{op}", f"torch.ops.sumix.sample_{op}", "eager twin"]
+        assert all(row["ratio_to"][f"ops.sample_{op}"] > 0 for row in rows.values())
+    assert ("timm, elem" in groups["sample_box", "int64"]) == (peers.load("timm") is not None)
+
+
 def group_of(*contestants):
     return common.Group("copy", {"size": 3}, contestants, tolerance=1e-6, references=["right"])
 
