@@ -75,6 +75,15 @@ def test_bench_mix_reports_every_contestant_that_is_installed(tmp_path):
     assert list(groups["CutMix", "uint8"]) == SUMIX + [r for r in theirs if r in ("torchvision", "timm, batch")]
 
 
+def test_bench_saliency_reports_every_contestant(tmp_path):
+    document, groups = run_bench("bench_saliency", tmp_path / "saliency.json")
+
+    opencv = ["OpenCV"] if peers.opencv() is not None else []
+    for dtype in ("uint8", "float32"):
+        assert list(groups["saliency", dtype]) == ["ops.saliency", "ops.saliency_peak", "eager twin", *opencv]
+    assert [row["dtype"] for row in document["us_an_image"]] == ["uint8", "float32"]
+
+
 def group_of(*contestants):
     return common.Group("copy", {"size": 3}, contestants, tolerance=1e-6, references=["right"])
 

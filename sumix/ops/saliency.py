@@ -106,6 +106,7 @@ def _call(op: Callable[..., Tensor], x: Tensor, order: str, mean: PerChannel | N
         raise ValueError(
             f"x must have 1 or 3 channels, got {channels} ({checks.shape(x)}): choose some, or pass one image (N, H, W)"
         )
+    channels = 3 if channels == 3 else 1  # a plain number where torch.compile has a symbol
     if op is _saliency_peak and x.shape[0] > 0 and 0 in x.shape[-2:]:
         raise ValueError(f"x has no pixels: {checks.shape(x)}")
     bgr = checks.choice(order, "order", ORDERS) == 1

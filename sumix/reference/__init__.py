@@ -24,7 +24,7 @@ from sumix.reference.mix import (
     mix_linear_backward,
     soft_labels,
 )
-from sumix.reference.saliency import saliency, saliency_peak
+from sumix.reference.saliency import saliency, saliency_peak, to_8_bits
 from sumix.reference.semantic_distance import semantic_distance
 from sumix.reference.uncertainty import uncertainty, uncertainty_backward
 
@@ -47,6 +47,7 @@ __all__ = [
     "sumix_loss",
     "sumix_loss_backward",
     "sumix_loss_explicit",
+    "to_8_bits",
     "uncertainty",
     "uncertainty_backward",
 ]
