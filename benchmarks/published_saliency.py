@@ -57,9 +57,8 @@ def main() -> None:
                 into.append(float(np.corrcoef(truth.ravel(), result.ravel())[0, 1]))
 
     total = len(images)
-    print(
-        f"{total} crops of {SIZE} x {SIZE} pixels, normalised by CIFAR-10's mean and std; OpenCV {peers.opencv().__version__}"
-    )
+    version = peers.opencv().__version__
+    print(f"{total} crops of {SIZE} x {SIZE} pixels, normalised by CIFAR-10's mean and std; OpenCV {version}")
     print("compared with OpenCV on the same crops in 8 bits:")
     print(
         f"published code (OpenCV on the normalised floats): the same peak in {same} of {total} crops "
