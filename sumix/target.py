@@ -26,8 +26,19 @@ class MixTarget(NamedTuple):
     perm : Tensor, shape (N,), int64
         Each sample's partner.
     box : Tensor or None, shape (N, 4), int64
-        What was pasted, x1, y1, x2, y2 in pixels, ends exclusive, or x1, x2 (N, 2) for signals; None where images were
-        blended. `ops.mix_box(images, target.box, target.perm)` repeats the mix.
+        What was pasted, x1, y1, x2, y2 in pixels, ends exclusive, or x1, x2 (N, 2) for signals; empty where nothing was.
+    mask : Tensor or None, shape (N, H, W), float32 or bool
+        Weight of the own image in each pixel, (N, L) for signals; (N, 1, 1) or (N, 1) where it is the same in all. With
+        both box and mask, every sample has either an empty box or a mask of ones.
+    resize : Tensor or None, shape (N,), int64
+        What the box shows: 0 the same box of the partner, as without it; else the whole partner, resized by "nearest"
+        (1), "nearest-exact" (2) or "bilinear" (3).
+    size : tuple of int, or None
+        (H, W) of the images, or (L,): what box and mask refer to.
+
+    Notes
+    -----
+    Without box and mask the images were blended with the weights lam.
     """
 
     y_a: Tensor
@@ -35,6 +46,9 @@ class MixTarget(NamedTuple):
     lam: Tensor
     perm: Tensor
     box: Tensor | None = None
+    mask: Tensor | None = None
+    resize: Tensor | None = None
+    size: tuple[int, ...] | None = None
 
     def soft(self, num_classes: int, label_smoothing: float = 0.0) -> Tensor:
         """Targets for torch.nn.CrossEntropyLoss: each class's share.
@@ -72,4 +86,6 @@ class MixTarget(NamedTuple):
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "MixTarget":
         """The same target on another device."""
-        return MixTarget(*(part if part is None else part.to(device, non_blocking=non_blocking) for part in self))
+        return MixTarget(
+            *(part.to(device, non_blocking=non_blocking) if isinstance(part, Tensor) else part for part in self)
+        )
