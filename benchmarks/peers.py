@@ -10,7 +10,9 @@ import importlib
 import importlib.metadata
 import sys
 import warnings
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -51,6 +53,30 @@ def version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+@functools.cache
+def opencv() -> ModuleType | None:
+    """OpenCV, which several packages bring; None if it is absent or comes without its contributed modules."""
+    try:
+        module = importlib.import_module("cv2")
+    except ImportError:
+        return None
+    return module if hasattr(module, "saliency") else None
+
+
+def opencv_saliency() -> Callable[[Any], Any] | None:
+    """OpenCV's fine-grained static saliency of a NumPy image, times 255 and rounded: uint8 (H, W). Or None."""
+    if (cv2 := opencv()) is None:
+        return None
+    detector = cv2.saliency.StaticSaliencyFineGrained_create()
+
+    def salient(image: Any) -> Any:
+        success, result = detector.computeSaliency(image)
+        assert success
+        return (255 * result).round().astype("uint8")
+
+    return salient
 
 
 def _torchvision() -> ModuleType:

@@ -84,6 +84,15 @@ def test_bench_sample_reports_every_contestant(tmp_path):
     assert ("timm, elem" in groups["sample_box", "int64"]) == (peers.load("timm") is not None)
 
 
+def test_bench_saliency_reports_every_contestant(tmp_path):
+    document, groups = run_bench("bench_saliency", tmp_path / "saliency.json")
+
+    opencv = ["OpenCV"] if peers.opencv() is not None else []
+    for dtype in ("uint8", "float32"):
+        assert list(groups["saliency", dtype]) == ["ops.saliency", "ops.saliency_peak", "eager twin", *opencv]
+    assert [row["dtype"] for row in document["us_an_image"]] == ["uint8", "float32"]
+
+
 def group_of(*contestants):
     return common.Group("copy", {"size": 3}, contestants, tolerance=1e-6, references=["right"])
 

@@ -9,8 +9,8 @@
  *
  *   grey     g = (9798 red + 19235 green + 3735 blue + 16384) / 32768; a single channel as it is
  *   smooth   twice: the 3 x 3 kernel [1 2 1] x [1 2 1], (sum + 8) / 16, mirrored at the borders without repeating them
- *   compare  for r in 12, 24, 28, 48, 56, 112: the window of rows y - r + 1 .. y + r and columns x - r + 1 .. x + r, cut
- *            to the image, has n pixels that sum to S. With N = n g[y, x] - S:
+ *   compare  for r in 12, 24, 28, 48, 56, 112: the window of rows y - r + 1 .. y + r and columns x - r + 1 .. x + r,
+ *            cut to the image, has n pixels that sum to S. With N = n g[y, x] - S:
  *            on += N / (n - 1) where N > 0,  off += -N / (n - 1) where N < 0
  *   map      (255 on / max(on) + 255 off / max(off)) mod 256; 0 / 0 counts as 0
  *
@@ -184,8 +184,8 @@ static void make_grey(struct workspace *w, const struct sumix_saliency_args *arg
 
 /* ---- Smooth ---- */
 
-/* Along rows first: what is loaded there has been stored a whole pass ago. Sums of neighbours that are loaded soon after
- * they were stored, in other vectors, would have to wait for the stores. */
+/* Along rows first: what is loaded there has been stored a whole pass ago. Sums of neighbours that are loaded soon
+ * after they were stored, in other vectors, would have to wait for the stores. */
 static void smooth(const struct workspace *w, uint8_t *image, uint8_t *result)
 {
   const int64_t height = w->height, width = w->width;
@@ -273,6 +273,7 @@ static void compare_all(const struct workspace *w, int32_t *max_on, int32_t *max
     uint16_t *restrict on = w->on + y * width, *restrict off = w->off + y * width;
 #pragma omp simd
     for (int64_t x = 0; x < width; x++) centre[x] = grey[x];
+    /* Ahead of the smaller windows, so that the largest need not wait for the row's stores. */
     while (windows > 0 && ready < to(y, radii[windows - 1], height)) integrate(w, ++ready);
     if (windows < WINDOWS) {
       compare_whole(w, WINDOWS - windows, total);

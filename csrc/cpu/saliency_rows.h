@@ -1,4 +1,5 @@
-/* What saliency.c does in an image's own type, before it has 8 bits: included once each with REAL and SUFFIX defined. */
+/* What saliency.c does in an image's own type, before it has 8 bits: included once each with REAL and SUFFIX defined.
+ */
 
 /* To 8 bits: round((x + shift) scale), ties to even, within 0 to 255; NaN is 0. Nothing is multiplied and then added,
  * so that there is nothing to fuse and every processor gets the same levels. */

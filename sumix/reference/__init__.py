@@ -31,7 +31,7 @@ from sumix.reference.mix_inplace import mix_box_, mix_resize_
 from sumix.reference.mix_mask import mix_mask, mix_mask_backward
 from sumix.reference.mix_normalize import mix_normalize
 from sumix.reference.mix_resize import mix_resize, mix_resize_backward
-from sumix.reference.saliency import saliency, saliency_peak
+from sumix.reference.saliency import saliency, saliency_peak, to_8_bits
 from sumix.reference.sample import (
     cut_box,
     philox,
@@ -88,6 +88,7 @@ __all__ = [
     "sumix_loss",
     "sumix_loss_backward",
     "sumix_loss_explicit",
+    "to_8_bits",
     "uncertainty",
     "uncertainty_backward",
 ]

@@ -25,7 +25,7 @@ def to_8_bits(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         dims = (1, 2, 3)
         low = x.where(x.isfinite(), torch.inf).amin(dims, keepdim=True)
         high = x.where(x.isfinite(), -torch.inf).amax(dims, keepdim=True)
-        shift, scale = -low, 255 / (high - low)
+        shift, scale = -low, torch.full_like(low, 255) / (high - low)  # 255 / tensor multiplies by a reciprocal
     return ((x + shift) * scale).nan_to_num(0, posinf=255, neginf=0).clamp(0, 255).round().long()
 
 
