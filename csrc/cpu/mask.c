@@ -139,8 +139,12 @@ static void cut_hard(const struct image *image, struct cut cut)
   for (int32_t j = 0; j < image->size; j++) key[j] = is_kept(cut, key[j], j) ? (int32_t)one : 0;
 }
 
+/* What a pixel's key becomes on the way to a soft mask: how far it is below the greatest on the edge, or one of these,
+ * which no difference of keys reaches. */
+static const uint32_t outside = UINT32_MAX - 1, inside = UINT32_MAX;
+
 struct pixel {
-  uint32_t depth, index;  // depth: how far the key is below the greatest of those sorted
+  uint32_t depth, index;
 };
 
 /* Sorts by depth, stable; returns where the result is: `pixel`, or `other`, as long. */
@@ -163,17 +167,19 @@ static void cut_soft(const struct image *image, struct cut inner, struct cut out
                      struct pixel *scratch)
 {
   int32_t *const key = image->key;
-  uint32_t deepest = 0;
-  int64_t found = 0;
+  const uint32_t top = (uint32_t)inner.above;
   for (int32_t j = 0; j < image->size; j++) {
-    const bool in = is_kept(inner, key[j], j), edge = is_kept(outer, key[j], j) & !in;
-    const uint32_t depth = edge ? (uint32_t)inner.above - (uint32_t)key[j] : 0;
-    scratch[found] = (struct pixel){depth, (uint32_t)j};  // in vain unless it is on the edge: no branch is cheaper
-    found += edge;
-    deepest = depth > deepest ? depth : deepest;
-    key[j] = in ? (int32_t)one : 0;
+    const uint32_t depth = is_kept(outer, key[j], j) ? top - (uint32_t)key[j] : outside;
+    key[j] = (int32_t)(is_kept(inner, key[j], j) ? inside : depth);
   }
-  const struct pixel *const sorted = sort_by_depth(scratch, scratch + ranks + 1, ranks, deepest);
+  int64_t found = 0;
+  for (int32_t j = 0; j < image->size; j++) {  // each is put down, and overwritten unless it counts: without a branch
+    const uint32_t depth = (uint32_t)key[j];
+    scratch[found] = (struct pixel){depth, (uint32_t)j};
+    found += depth < outside;
+    key[j] = depth == inside ? (int32_t)one : 0;
+  }
+  const struct pixel *const sorted = sort_by_depth(scratch, scratch + ranks + 1, ranks, top - (uint32_t)outer.above);
   for (int64_t rank = 0; rank < ranks; rank++) {
     const float value = (float)((double)(ranks - 1 - rank) / (double)(ranks - 1));
     key[sorted[rank].index] = (int32_t)sumix_bits_of_float(value);
