@@ -45,10 +45,10 @@ sanitize: $(C_TESTS:%=build/sanitize/%) $(C_TESTS:%=build/native/%)
 
 # ThreadSanitizer over the rows that threads share.
 races: FLAGS = $(call SANITIZE,thread)
-races: build/races/test_loss build/races/test_mix
+races: build/races/test_loss $(patsubst %,build/races/%,$(filter test_mix%,$(C_TESTS)))
 	@for t in $^; do $$t || exit 1; done
 
-C_DEPENDS := tests/c/no_torch.h $(wildcard csrc/*.[ch] csrc/cpu/*.[ch])
+C_DEPENDS := $(wildcard tests/c/*.h) $(wildcard csrc/*.[ch] csrc/cpu/*.[ch])
 define C_TEST
 	@mkdir -p $(@D)
 	$(CC) $(C_FLAGS) $(FLAGS) $< $(wildcard csrc/cpu/*.c) -lm -lpthread -o $@
