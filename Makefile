@@ -55,6 +55,10 @@ EXACT = $(if $(filter %/cpu/sample.o %/cpu/mask.o %/test_sample,$@),-ffp-contrac
 KERNELS := $(patsubst csrc/cpu/%.c,%.o,$(wildcard csrc/cpu/*.c))
 HEADERS := $(wildcard csrc/*.h csrc/cpu/*.h)
 define C_KERNEL
+races: build/races/test_loss $(patsubst %,build/races/%,$(filter test_mix%,$(C_TESTS)))
+
+C_DEPENDS := $(wildcard tests/c/*.h) $(wildcard csrc/*.[ch] csrc/cpu/*.[ch])
+define C_TEST
 	@mkdir -p $(@D)
 	$(CC) $(C_FLAGS) $(NATIVE) $(FLAGS) $(EXACT) -c $< -o $@
 endef

@@ -79,6 +79,9 @@ static inline bool in_double(enum sumix_dtype dtype)
 static inline float round_f32(float value) { return (value + 0x1.8p23f) - 0x1.8p23f; }
 static inline double round_f64(double value) { return (value + 0x1.8p52) - 0x1.8p52; }
 
+/* The same, and narrowed: the nearest integer is in the low bits of the sum. */
+static inline uint8_t byte_of(float value) { return (uint8_t)sumix_bits_of_float(value + 0x1.8p23f); }
+
 /* As sumix_load_f32 and sumix_store_f32, for integers of 8 and 16 bits too. */
 static inline const float *load_f32(enum sumix_dtype dtype, const void *x, int64_t offset, int64_t k,
                                     float *restrict scratch)
@@ -101,7 +104,7 @@ static inline void store_f32(enum sumix_dtype dtype, void *x, int64_t offset, in
 {
   switch (dtype) {
     case SUMIX_UINT8:
-      for (int64_t j = 0; j < k; j++) ((uint8_t *)x)[offset + j] = (uint8_t)(int32_t)round_f32(from[j]);
+      for (int64_t j = 0; j < k; j++) ((uint8_t *)x)[offset + j] = byte_of(from[j]);
       return;
     case SUMIX_INT8:
       for (int64_t j = 0; j < k; j++) ((int8_t *)x)[offset + j] = (int8_t)(int32_t)round_f32(from[j]);

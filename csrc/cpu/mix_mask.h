@@ -12,11 +12,18 @@ struct mask {
   const void *values;  // (n, pixels) or, if uniform, (n)
   bool binary, uniform;
   int64_t pixels, channels;  // pixels of a plane, elements of a pixel
+  int64_t chunk;             // elements computed at once: whole pixels, unless they are larger than that
 };
 
 static inline struct mask mask_of(const struct sumix_mask *mask, const struct sumix_layout *l, int64_t element)
 {
-  return (struct mask){mask->values, mask->binary, mask->uniform, l->height * l->width, l->pixel / element};
+  const int64_t channels = l->pixel / element, chunk = channels <= CHUNK ? CHUNK / channels * channels : CHUNK;
+  return (struct mask){mask->values, mask->binary, mask->uniform, l->height * l->width, channels, chunk};
+}
+
+static inline int64_t chunks_of(const struct mask *mask)
+{
+  return (mask->pixels * mask->channels + mask->chunk - 1) / mask->chunk;
 }
 
 static inline enum weights judge_floats(const float *restrict values, int64_t k)
@@ -61,11 +68,15 @@ static inline const float *float_weights(const struct mask *mask, int64_t i, int
     for (int64_t j = 0; j < k; j++) spread[j] = mask->binary ? bytes[i] != 0 : values[i];
     return spread;
   }
-  const int64_t base = i * mask->pixels, channels = mask->channels;
-  if (channels == 1 && !mask->binary) return values + base + first;
-  for (int64_t pixel = first / channels, j = 0; j < k; pixel++) {
-    const float weight = mask->binary ? bytes[base + pixel] != 0 : values[base + pixel];
-    const int64_t end = smaller((pixel + 1) * channels - first, k);
+  const int64_t channels = mask->channels, pixel = i * mask->pixels + first / channels;
+  if (channels == 1 && !mask->binary) return values + pixel;
+  if (channels == 3 && first % 3 == 0 && !mask->binary) {  // of colours, at a stride that the compiler knows
+    for (int64_t j = 0; j < k / 3; j++) spread[3 * j] = spread[3 * j + 1] = spread[3 * j + 2] = values[pixel + j];
+    return spread;
+  }
+  for (int64_t j = 0, at = pixel; j < k; at++) {
+    const float weight = mask->binary ? bytes[at] != 0 : values[at];
+    const int64_t end = smaller((at - i * mask->pixels + 1) * channels - first, k);
     for (; j < end; j++) spread[j] = weight;
   }
   return spread;

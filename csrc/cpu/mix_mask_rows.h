@@ -6,11 +6,12 @@ static void SUFFIX(means)(int64_t begin, int64_t end, void *context)
   const struct sumix_mix_mask_args *args = task->args;
   const int64_t element = args->element, size = sample_size(&args->layout) / element;
   const struct mask mask = mask_of(&args->mask, &args->layout, element);
-  const int64_t plane_size = mask.pixels * mask.channels, per_sample = chunks(plane_size);
+  const int64_t plane_size = mask.pixels * mask.channels, per_sample = chunks_of(&mask);
   float spread[CHUNK];
   REAL scratch[3][CHUNK];
   for (int64_t item = begin; item < end; item++) {
-    const int64_t i = item / per_sample, first = item % per_sample * CHUNK, k = smaller(plane_size - first, CHUNK);
+    const int64_t i = item / per_sample, first = item % per_sample * mask.chunk,
+                  k = smaller(plane_size - first, mask.chunk);
     const enum weights weights = judge(&mask, i, first, k);
     if (weights == WEIGHTS_WRONG) {
       task->failed = true;
@@ -22,6 +23,11 @@ static void SUFFIX(means)(int64_t begin, int64_t end, void *context)
       if (weights != WEIGHTS_MIXED) {
         const int64_t from = weights == WEIGHTS_OWN ? own : partner;
         memcpy((char *)args->out + own * element, (const char *)args->x + from * element, (size_t)(k * element));
+        continue;
+      }
+      if (args->dtype == SUMIX_UINT8) {
+        mean_of_bytes((uint8_t *)args->out + own, (const uint8_t *)args->x + own, (const uint8_t *)args->x + partner, k,
+                      w);
         continue;
       }
       const REAL *a = SUFFIX(load)(args->dtype, args->x, own, k, scratch[0]);
@@ -49,11 +55,12 @@ static void SUFFIX(mask_gradient)(int64_t begin, int64_t end, void *context)
   const struct sumix_mix_mask_backward_args *args = task->task.args;
   const int64_t element = element_size(args->dtype), size = sample_size(&args->layout) / element;
   const struct mask mask = mask_of(&args->mask, &args->layout, element);
-  const int64_t plane_size = mask.pixels * mask.channels, per_sample = chunks(plane_size);
+  const int64_t plane_size = mask.pixels * mask.channels, per_sample = chunks_of(&mask);
   float spread[CHUNK];
   REAL scratch[2][CHUNK];
   for (int64_t item = begin; item < end; item++) {
-    const int64_t i = item / per_sample, first = item % per_sample * CHUNK, k = smaller(plane_size - first, CHUNK);
+    const int64_t i = item / per_sample, first = item % per_sample * mask.chunk,
+                  k = smaller(plane_size - first, mask.chunk);
     for (int64_t plane = 0; plane < args->layout.planes; plane++) {
       const int64_t at = plane * plane_size + first, own = i * size + at;
       REAL *restrict sum = SUFFIX(store_place)(args->dtype, args->grad_x, own, scratch[0]);

@@ -3,81 +3,139 @@
  *   out[i] = (mixed[i] / 255 - mean) / std
  *
  * with mixed[i] by a box, a resized partner, a mask or a ratio, in float32: step by step it would be rounded to 8 bits
- * after mixing and read and written four times over. Here a band of rows that stays in the first-level cache is widened
- * to floats, mixed there and multiplied out: mixed * (1 / (255 std)) - mean / std, both constants from double. Only 8-bit
- * pixels are read from memory and only the result is written.
+ * after mixing and read and written four times over. Here 8-bit pixels are read and the result is written, and in
+ * between there are registers, or a band of rows that stays in the first-level cache: as the normalisation is linear,
+ * pixels are normalised first, by scale = 1 / (255 std) and offset = -mean / std (from double), and then averaged.
  */
 #include "mix_mask.h"
 #include "mix_resize.h"
 
-/* A thread's rows. */
-struct rows {
-  float *mixed, *partner, *spread, *narrow;  // (band, width, channels) floats: what the names say; results as floats
-  float *scale, *offset;                     // (width, channels), for pixels of several channels
-  uint8_t *bytes;                            // (width, channels): a resized row
-  int64_t band;                              // rows computed at once
+/* What a thread works with: a band of rows, (band, width) elements, and per element of a row scale and offset. */
+struct work {
+  const struct sumix_mix_normalize_args *args;
+  struct resizer resizer;
+  struct mask mask;
+  int64_t channels, width, band;  // elements of a pixel and of a row, rows at once
+  float *spread, *result;         // (band, width): weights, and the result before it is narrowed
+  float *scale, *offset;          // (width) for pixels of several channels, otherwise the one of the plane
+  uint8_t *bytes;                 // (width): a resized row
+  void *memory;
 };
 
-/* One allocation, to be freed by free(rows->mixed). */
-static bool rows_new(struct rows *rows, int64_t width)
+static void set_constants(struct work *work, int64_t plane)
 {
-  rows->band = width < CHUNK ? CHUNK / width : 1;
-  const int64_t floats = (rows->band * width + 15) / 16 * 16;
-  float *const memory = sumix_scratch(4 * floats + 3 * (width + 15) / 16 * 16 + 48, sizeof(float));
-  const int64_t row = (width + 15) / 16 * 16;
-  rows->mixed = memory;
-  if (memory == NULL) return false;
-  rows->partner = memory + floats;
-  rows->spread = memory + 2 * floats;
-  rows->narrow = memory + 3 * floats;
-  rows->scale = memory + 4 * floats;
-  rows->offset = rows->scale + row;
-  rows->bytes = (uint8_t *)(rows->offset + row);
+  const struct sumix_mix_normalize_args *args = work->args;
+  const bool planar = work->channels == 1;
+  for (int64_t j = 0; j < (planar ? 1 : work->width); j++) {
+    const int64_t c = planar ? plane : j % work->channels;
+    work->scale[j] = (float)(1 / (255.0 * (double)args->std[c]));
+    work->offset[j] = (float)(-(double)args->mean[c] / (double)args->std[c]);
+  }
+}
+
+static bool work_new(struct work *work, const struct sumix_mix_normalize_args *args)
+{
+  const struct sumix_layout *l = &args->layout;
+  const int64_t width = l->width * l->pixel, band = width < CHUNK ? CHUNK / width : 1;
+  float *const floats = sumix_scratch((2 * band + 3) * width, sizeof(float));
+  *work = (struct work){.args = args, .channels = l->pixel, .width = width, .band = band, .memory = floats};
+  if (!resizer_new(&work->resizer, SUMIX_UINT8, l->width, l->pixel) || floats == NULL) return false;
+  work->mask = mask_of(&args->mask, l, 1);
+  work->spread = floats;
+  work->result = floats + band * width;
+  work->scale = floats + 2 * band * width;
+  work->offset = work->scale + width;
+  work->bytes = (uint8_t *)(work->offset + width);
   return true;
 }
 
-static float scale_of(const struct sumix_mix_normalize_args *args, int64_t c)
+static void work_free(struct work *work) { free(work->resizer.first), free(work->memory); }
+
+/* Pixels from x on in a row, or where the constants are those of a plane, in any number of rows. */
+static void normalize_bytes(const struct work *work, const uint8_t *restrict from, int64_t k, int64_t x,
+                            float *restrict out)
 {
-  return (float)(1 / (255.0 * (double)args->std[c]));
+  const float *restrict scale = work->scale, *restrict offset = work->offset;
+  if (work->channels == 1) {
+    const float one_scale = *scale, one_offset = *offset;
+#pragma omp simd
+    for (int64_t j = 0; j < k; j++) out[j] = (float)from[j] * one_scale + one_offset;
+  } else {
+#pragma omp simd
+    for (int64_t j = 0; j < k; j++) out[j] = (float)from[j] * scale[x + j] + offset[x + j];
+  }
 }
 
-static float offset_of(const struct sumix_mix_normalize_args *args, int64_t c)
+static void normalize_floats(const struct work *work, int64_t k, int64_t x, float *restrict out)
 {
-  return (float)(-(double)args->mean[c] / (double)args->std[c]);
+  const float *restrict scale = work->scale, *restrict offset = work->offset;
+  if (work->channels == 1) {
+    const float one_scale = *scale, one_offset = *offset;
+#pragma omp simd
+    for (int64_t j = 0; j < k; j++) out[j] = out[j] * one_scale + one_offset;
+  } else {
+#pragma omp simd
+    for (int64_t j = 0; j < k; j++) out[j] = out[j] * scale[x + j] + offset[x + j];
+  }
 }
 
-/* Fills the rows of a box that lie within top .. bottom. */
-static void fill_band(const struct sumix_mix_normalize_args *args, struct resizer *r, struct box b,
-                      const uint8_t *partner, int64_t top, int64_t bottom, const struct rows *rows)
+/* Row y of the box, from the partner's plane. */
+static void box_row(struct work *work, struct box b, const uint8_t *partner, int64_t y, float *out)
 {
-  const struct sumix_layout *l = &args->layout;
-  const int64_t channels = l->pixel, width = l->width * channels, count = r->box_width * channels;
-  const int64_t end = smaller(b.y2, bottom);
-  for (int64_t y = larger(b.y1, top); y < end; y++) {
-    float *const out = rows->mixed + (y - top) * width + b.x1 * channels;
-    if (r->how == RESIZE_SAME_BOX) {
-      load_f32(SUMIX_UINT8, partner, y * width + b.x1 * channels, count, out);
-    } else if (r->how == RESIZE_BILINEAR) {
-      bilinear_row_f32(r, SUMIX_UINT8, l->height, partner, y - b.y1, out);
+  struct resizer *r = &work->resizer;
+  const int64_t left = b.x1 * work->channels, count = r->box_width * work->channels;
+  if (r->how == RESIZE_SAME_BOX) {
+    normalize_bytes(work, partner + y * work->width + left, count, left, out);
+  } else if (r->how == RESIZE_BILINEAR) {
+    bilinear_row_f32(r, SUMIX_UINT8, work->args->layout.height, partner, y - b.y1, out);
+    normalize_floats(work, count, left, out);
+  } else {
+    const int64_t from = nearest_source(r->how, y - b.y1, work->args->layout.height, r->box_height);
+    gather_pixels((char *)work->bytes, (const char *)partner + from * work->width, r->first, r->box_width,
+                  work->channels);
+    normalize_bytes(work, work->bytes, count, left, out);
+  }
+}
+
+/* Rows top .. bottom of the image with its box filled. */
+static void pasted_rows(struct work *work, struct box b, const uint8_t *own, const uint8_t *partner, int64_t top,
+                        int64_t bottom, float *out)
+{
+  const int64_t width = work->width, left = b.x1 * work->channels, right = b.x2 * work->channels;
+  const int64_t in_one = work->channels == 1 ? bottom - top : 1;  // rows without a box that are normalised at once
+  for (int64_t y = top; y < bottom;) {
+    float *const row = out + (y - top) * width;
+    if (!is_empty(b) && b.y1 <= y && y < b.y2) {
+      normalize_bytes(work, own + y * width, left, 0, row);
+      box_row(work, b, partner, y, row + left);
+      normalize_bytes(work, own + y * width + right, width - right, right, row + right);
+      y++;
     } else {
-      const int64_t from = nearest_source(r->how, y - b.y1, l->height, r->box_height);
-      gather_pixels((char *)rows->bytes, (const char *)partner + from * width, r->first, r->box_width, channels);
-      load_f32(SUMIX_UINT8, rows->bytes, 0, count, out);
+      const int64_t next = !is_empty(b) && y < b.y1 ? smaller(b.y1, bottom) : bottom, rows = smaller(next - y, in_one);
+      normalize_bytes(work, own + y * width, rows * width, 0, row);
+      y += rows;
     }
   }
 }
 
-static void multiply_out(float *out, const float *mixed, int64_t k, float scale, float offset)
+/* Normalising is linear, so the mean may be taken of normalised pixels: of `pasted`, in place, and the partner's. */
+static void blend(const struct work *work, const uint8_t *restrict partner, const float *restrict w, int64_t k,
+                  float *restrict pasted)
 {
-#pragma omp simd
-  for (int64_t j = 0; j < k; j++) out[j] = mixed[j] * scale + offset;
-}
-
-static void multiply_out_channels(float *out, const float *mixed, int64_t k, const struct rows *rows, int64_t width)
-{
+  const float *restrict scale = work->scale, *restrict offset = work->offset;
+  const int64_t width = work->channels == 1 ? k : work->width;
   for (int64_t row = 0; row < k; row += width) {
+    if (work->channels == 1) {
+      const float one_scale = *scale, one_offset = *offset;
 #pragma omp simd
-    for (int64_t j = 0; j < width; j++) out[row + j] = mixed[row + j] * rows->scale[j] + rows->offset[j];
+      for (int64_t j = 0; j < k; j++)
+        pasted[j] = w[j] * pasted[j] + (1 - w[j]) * ((float)partner[j] * one_scale + one_offset);
+    } else {
+#pragma omp simd
+      for (int64_t j = 0; j < width; j++)
+        pasted[row + j] =
+            w[row + j] * pasted[row + j] + (1 - w[row + j]) * ((float)partner[row + j] * scale[j] + offset[j]);
+    }
   }
 }
 
@@ -86,54 +144,42 @@ static void planes(int64_t begin, int64_t end, void *context)
   struct sumix_task *task = context;
   const struct sumix_mix_normalize_args *args = task->args;
   const struct sumix_layout *l = &args->layout;
-  const int64_t channels = l->pixel, width = l->width * channels, size = l->height * width;
-  const struct mask mask = mask_of(&args->mask, l, 1);
-  struct resizer r;
-  struct rows rows;
-  const bool resizer = resizer_new(&r, SUMIX_UINT8, l->width, channels);
-  if (!rows_new(&rows, width) || !resizer) {
-    free(r.first), free(rows.mixed);
+  struct work work;
+  if (!work_new(&work, args)) {
+    work_free(&work);
     task->failed = true;
     return;
   }
-  for (int64_t j = 0; j < width; j++) {
-    rows.scale[j] = scale_of(args, j % channels);
-    rows.offset[j] = offset_of(args, j % channels);
-  }
+  const int64_t width = work.width, size = l->height * width;
   int64_t set_for = -1;
-  for (int64_t item = begin; item < end; item++) {
+  for (int64_t item = begin; item < end && !task->failed; item++) {
     const int64_t i = item / l->planes, plane = item % l->planes;
-    const struct box b = args->box != NULL ? box_of(args->box, i) : (struct box){0, 0, 0, 0};
-    const uint8_t *const partner = args->x + (args->perm[i] * l->planes + plane) * size;
+    const struct box none = {0, 0, 0, 0}, b = args->box != NULL ? box_of(args->box, i) : none;
+    const uint8_t *const own = args->x + item * size, *const partner =
+                                                          args->x + (args->perm[i] * l->planes + plane) * size;
     if (!is_empty(b) && set_for != i)
-      resizer_set(&r, args->resize != NULL ? (enum resize)args->resize[i] : RESIZE_SAME_BOX, b);
+      resizer_set(&work.resizer, args->resize != NULL ? (enum resize)args->resize[i] : RESIZE_SAME_BOX, b);
     set_for = i;
-    resizer_begin_plane(&r);
-    for (int64_t top = 0; top < l->height; top += rows.band) {
-      const int64_t bottom = smaller(top + rows.band, l->height), first = top * width, k = (bottom - top) * width;
-      const enum weights weights = mask.values != NULL ? judge(&mask, i, first, k) : WEIGHTS_OWN;
+    resizer_begin_plane(&work.resizer);
+    if (work.channels == 1 || item == begin) set_constants(&work, plane);
+    for (int64_t top = 0; top < l->height; top += work.band) {
+      const int64_t bottom = smaller(top + work.band, l->height), first = top * width, k = (bottom - top) * width;
+      const enum weights weights = args->mask.values != NULL ? judge(&work.mask, i, first, k) : WEIGHTS_OWN;
+      float *const out = store_place_f32(args->dtype, args->out, item * size + first, work.result);
       if (weights == WEIGHTS_WRONG) {
         task->failed = true;
         break;
       }
-      load_f32(SUMIX_UINT8, weights == WEIGHTS_PARTNER ? partner : args->x + item * size, first, k, rows.mixed);
-      if (!is_empty(b) && weights != WEIGHTS_PARTNER) fill_band(args, &r, b, partner, top, bottom, &rows);
-      if (weights == WEIGHTS_MIXED) {
-        const float *restrict w = float_weights(&mask, i, first, k, rows.spread);
-        const float *restrict other = load_f32(SUMIX_UINT8, partner, first, k, rows.partner);
-        float *restrict mixed = rows.mixed;
-#pragma omp simd
-        for (int64_t j = 0; j < k; j++) mixed[j] = w[j] * mixed[j] + (1 - w[j]) * other[j];
-      }
-      float *const out = store_place_f32(args->dtype, args->out, item * size + first, rows.narrow);
-      if (channels == 1)
-        multiply_out(out, rows.mixed, k, scale_of(args, plane), offset_of(args, plane));
+      if (weights == WEIGHTS_PARTNER)
+        pasted_rows(&work, none, partner, partner, top, bottom, out);
       else
-        multiply_out_channels(out, rows.mixed, k, &rows, width);
+        pasted_rows(&work, b, own, partner, top, bottom, out);
+      if (weights == WEIGHTS_MIXED)
+        blend(&work, partner + first, float_weights(&work.mask, i, first, k, work.spread), k, out);
       store_f32(args->dtype, args->out, item * size + first, k, out);
     }
   }
-  free(r.first), free(rows.mixed);
+  work_free(&work);
 }
 
 int SUMIX_KERNEL(mix_normalize)(const struct sumix_mix_normalize_args *a, struct sumix_status *status)

@@ -15,6 +15,11 @@ static void SUFFIX(linear)(int64_t begin, int64_t end, void *context)
       memcpy((char *)args->out + own * bytes, from, (size_t)(k * bytes));
       continue;
     }
+    if (args->dtype == SUMIX_UINT8) {
+      mean_of_bytes((uint8_t *)args->out + own, (const uint8_t *)args->x + own, (const uint8_t *)args->x + partner, k,
+                    (float)lam);
+      continue;
+    }
     const REAL *a = SUFFIX(load)(args->dtype, args->x, own, k, scratch[0]);
     const REAL *b = SUFFIX(load)(args->dtype, args->x, partner, k, scratch[1]);
     REAL *restrict out = SUFFIX(store_place)(args->dtype, args->out, own, scratch[2]);

@@ -137,12 +137,12 @@ def as_given(op: Callable[..., Tensor], x: Tensor, *how: Tensor) -> Tensor | Non
         return None
 
 
-def call(op: Callable[..., Tensor], x: Tensor, *how: Tensor) -> Tensor:
-    """The op, where a kernel that finds fault with its arguments raises ValueError."""
+def call(op: Callable[..., Tensor], x: Tensor, *how: Tensor, names: dict[str, str] | None = None) -> Tensor:
+    """The op, where a kernel that finds fault with its arguments raises ValueError; see checks.reraise."""
     try:
         return run(op, x, *how)
     except RuntimeError as error:
-        checks.reraise(error)
+        checks.reraise(error, names)
 
 
 def fallback(name: str) -> Callable[..., Tensor]:

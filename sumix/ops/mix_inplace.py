@@ -9,7 +9,7 @@ from torch import Tensor
 from sumix import reference
 from sumix.ops import checks, dispatch
 from sumix.ops.mix import dense
-from sumix.ops.mix_resize import check_mode
+from sumix.ops.mix_resize import NAMES, check_mode
 
 _mix_box_ = torch.ops.sumix.mix_box_.default
 _mix_resize_ = torch.ops.sumix.mix_resize_.default
@@ -95,7 +95,7 @@ def _write(op: Callable[..., None], x: Tensor, images: Tensor, *how: Tensor) -> 
         else:
             op(images, *how)
     except RuntimeError as error:
-        checks.reraise(error)
+        checks.reraise(error, NAMES)
 
 
 def _counting(op: Callable[..., None]) -> Callable[..., None]:

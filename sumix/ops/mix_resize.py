@@ -10,6 +10,9 @@ _mix_resize = torch.ops.sumix.mix_resize.default
 _mix_resize_backward = torch.ops.sumix.mix_resize_backward.default
 
 
+NAMES = {"resize": "mode"}  # what the op calls otherwise
+
+
 def mix_resize(x: Tensor, box: Tensor, perm: Tensor, mode: str | Tensor = "bilinear") -> Tensor:
     r"""Fill a box of each image with the whole of its partner, resized to the box's size.
 
@@ -60,7 +63,7 @@ def mix_resize(x: Tensor, box: Tensor, perm: Tensor, mode: str | Tensor = "bilin
     x, box = checks.as_images(x, box)
     out = as_given(_mix_resize, x, box, resize, perm)
     if out is None:
-        out = call(_mix_resize, dense(x), box, resize, perm)
+        out = call(_mix_resize, dense(x), box, resize, perm, names=NAMES)
     return out.squeeze(-2) if signals else out
 
 

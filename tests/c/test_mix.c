@@ -1,38 +1,6 @@
 /* The mixing kernels without torch, in buffers of their exact size: every dtype at odd shapes against byte by byte and
  * double precision loops, values out of range, and the same bits on one thread and on several. */
-#include <math.h>
-#include <string.h>
-
-#include "../../csrc/cpu/half.h"
-#include "no_torch.h"
-
-static struct sumix_status status;
-
-static int64_t below(int64_t end) { return (int64_t)(uniform() * (double)end); }
-
-static int64_t *random_partners(int64_t n, bool repeats)
-{
-  int64_t *perm = exactly((size_t)n * sizeof *perm);
-  for (int64_t i = 0; i < n; i++) perm[i] = repeats ? below(n) : n - 1 - i;
-  return perm;
-}
-
-/* Any box, or an empty, a full, or a full-width one. */
-static int64_t *random_boxes(int64_t n, int64_t height, int64_t width)
-{
-  int64_t *box = exactly((size_t)(4 * n) * sizeof *box);
-  for (int64_t i = 0; i < n; i++) {
-    int64_t *const b = box + 4 * i;
-    const int64_t kind = below(6);
-    b[0] = kind == 0 || kind == 1 ? 0 : below(width + 1);
-    b[1] = kind == 0 ? 0 : below(height + 1);
-    b[2] = kind == 0 || kind == 1 ? width : b[0] + below(width + 1 - b[0]);
-    b[3] = kind == 0 ? height : kind == 2 ? b[1] : b[1] + below(height + 1 - b[1]);
-  }
-  return box;
-}
-
-static bool inside(const int64_t *b, int64_t y, int64_t x) { return b[0] <= x && x < b[2] && b[1] <= y && y < b[3]; }
+#include "mixing.h"
 
 static void test_box(struct sumix_layout l)
 {
@@ -54,68 +22,6 @@ static void test_box(struct sumix_layout l)
     free(box), free(perm);
   }
   free(x), free(out);
-}
-
-/* ---- Elements of any dtype as doubles ---- */
-
-static const size_t sizes[] = {4, 8, 2, 2, 1, 1, 2, 4, 8};
-
-static double get(enum sumix_dtype dtype, const void *x, int64_t k)
-{
-  switch (dtype) {
-    case SUMIX_FLOAT32: return ((const float *)x)[k];
-    case SUMIX_FLOAT64: return ((const double *)x)[k];
-    case SUMIX_FLOAT16: return sumix_float_of_half(((const uint16_t *)x)[k]);
-    case SUMIX_BFLOAT16: return sumix_float_of_bfloat(((const uint16_t *)x)[k]);
-    case SUMIX_UINT8: return ((const uint8_t *)x)[k];
-    case SUMIX_INT8: return ((const int8_t *)x)[k];
-    case SUMIX_INT16: return ((const int16_t *)x)[k];
-    case SUMIX_INT32: return ((const int32_t *)x)[k];
-    case SUMIX_INT64: return (double)((const int64_t *)x)[k];
-    case SUMIX_OTHER: break;
-  }
-  abort();
-}
-
-static void put(enum sumix_dtype dtype, void *x, int64_t k, double value)
-{
-  switch (dtype) {
-    case SUMIX_FLOAT32: ((float *)x)[k] = (float)value; return;
-    case SUMIX_FLOAT64: ((double *)x)[k] = value; return;
-    case SUMIX_FLOAT16: ((uint16_t *)x)[k] = sumix_half_of_float((float)value); return;
-    case SUMIX_BFLOAT16: ((uint16_t *)x)[k] = sumix_bfloat_of_float((float)value); return;
-    case SUMIX_UINT8: ((uint8_t *)x)[k] = (uint8_t)fabs(value); return;
-    case SUMIX_INT8: ((int8_t *)x)[k] = (int8_t)value; return;
-    case SUMIX_INT16: ((int16_t *)x)[k] = (int16_t)value; return;
-    case SUMIX_INT32: ((int32_t *)x)[k] = (int32_t)value; return;
-    case SUMIX_INT64: ((int64_t *)x)[k] = (int64_t)value; return;
-    case SUMIX_OTHER: break;
-  }
-  abort();
-}
-
-static void *random_elements(enum sumix_dtype dtype, int64_t count)
-{
-  void *x = exactly((size_t)count * sizes[dtype]);
-  for (int64_t k = 0; k < count; k++) put(dtype, x, k, dtype < SUMIX_UINT8 ? 2 * uniform() - 1 : 254 * uniform() - 127);
-  return x;
-}
-
-/* Half a unit in the last place of sums of size `magnitude`; of an integer half a unit. */
-static double tolerance(enum sumix_dtype dtype, double magnitude)
-{
-  static const double unit[] = {0x1p-20, 0x1p-49, 0x1p-11, 0x1p-8};
-  return dtype < SUMIX_UINT8 ? unit[dtype] * (1 + magnitude) : 0.5 + 1e-4;
-}
-
-static float *random_lam(int64_t n)
-{
-  float *lam = exactly((size_t)n * sizeof *lam);
-  for (int64_t i = 0; i < n; i++) {
-    const int64_t kind = below(4);
-    lam[i] = kind == 0 ? 0 : kind == 1 ? 1 : (float)uniform();
-  }
-  return lam;
 }
 
 static void test_linear(enum sumix_dtype dtype, int64_t n, int64_t size)
@@ -184,6 +90,26 @@ static void test_box_backward(enum sumix_dtype dtype, struct sumix_layout l, int
   free(g), free(out), free(again), free(expected);
 }
 
+static void test_cut_box(void)
+{
+  const double shares[] = {0, 1e-9, 0.25, 0.5, 1}, centres[] = {0, 0.5, 1 - 0x1p-53};
+  for (int64_t height = 0; height < 40; height += 13)
+    for (int64_t width = 1; width < 40; width += 19)
+      for (int s = 0; s < 5; s++)
+        for (int c = 0; c < 3; c++)
+          for (int full = 0; full < 2; full++) {
+            const double centre[] = {centres[c], centres[2 - c]};
+            int64_t box[4];
+            float lam;
+            const struct sumix_cut_box_args args = {1, height, width, full, &shares[s], centre, box, &lam};
+            CHECK(sumix_cut_box_cpu_baseline(&args, &status) == 0);
+            CHECK(0 <= box[0] && box[0] <= box[2] && box[2] <= width);
+            CHECK(0 <= box[1] && box[1] <= box[3] && box[3] <= height);
+            CHECK(lam >= 0 && lam <= 1);
+            if (shares[s] == 0) CHECK(lam == 1);
+          }
+}
+
 static void test_bad_values(void)
 {
   const double bad[] = {-0.5, 1.5, NAN};
@@ -220,11 +146,16 @@ static void test_bad_values(void)
     labels[1] = 1;
   }
   for (int b = 0; b < 3; b++) {
+    const double fine[] = {0.5, 0.5}, wrong[] = {0.5, bad[b]};
     lam[1] = (float)bad[b];
     CHECK(sumix_mix_linear_cpu_baseline(&linear, &status) == -1 && strstr(status.message, "lam[1]"));
     CHECK(sumix_mix_linear_backward_cpu_baseline(&linear_back, &status) == -1);
     CHECK(sumix_soft_labels_cpu_baseline(&soft, &status) == -1);
     lam[1] = 0.5f;
+    const struct sumix_cut_box_args share = {1, 4, 4, false, &bad[b], fine, box, lam};
+    const struct sumix_cut_box_args centre = {1, 4, 4, false, fine, wrong, box, lam};
+    CHECK(sumix_cut_box_cpu_baseline(&share, &status) == -1 && strstr(status.message, "share[0]"));
+    CHECK(sumix_cut_box_cpu_baseline(&centre, &status) == -1 && strstr(status.message, "centre[0]"));
   }
   CHECK(sumix_mix_box_cpu_baseline(&mix, &status) == 0);
   CHECK(sumix_soft_labels_cpu_baseline(&soft, &status) == 0);
@@ -250,6 +181,7 @@ int main(void)
   for (enum sumix_dtype dtype = SUMIX_FLOAT32; dtype < SUMIX_OTHER; dtype++)
     for (size_t k = 0; k < sizeof linear_sizes / sizeof *linear_sizes; k++)
       for (int64_t n = 0; n < 6; n++) test_linear(dtype, n, linear_sizes[k]);
+  test_cut_box();
   test_bad_values();
   puts("mix: passed");
   return 0;
