@@ -73,6 +73,7 @@ lint: $(VENV)/packages
 bench: $(VENV)/built
 	$(BIN)/python -m benchmarks.bench_loss --json runs/bench/loss.json
 	$(BIN)/python -m benchmarks.bench_mix --json runs/bench/mix.json
+	$(BIN)/python -m benchmarks.bench_masked_similarity --json runs/bench/masked_similarity.json
 
 clean:
 	rm -rf build dist runs $(VENV) sumix/*.so *.egg-info
