@@ -45,9 +45,7 @@ sanitize: $(C_TESTS:%=build/sanitize/%) $(C_TESTS:%=build/native/%)
 
 # ThreadSanitizer over the rows that threads share.
 races: FLAGS = $(call SANITIZE,thread)
-races: build/races/test_loss build/races/test_mix build/races/test_saliency
-races: build/races/test_loss build/races/test_mix build/races/test_masked_similarity
-races: build/races/test_loss build/races/test_mix build/races/test_sample
+races: $(patsubst %,build/races/%,$(filter-out test_maths,$(C_TESTS)))
 	@for t in $^; do $$t || exit 1; done
 
 # What promises equal bits everywhere is compiled without contraction, as in setup.py; csrc/random.h says why.
@@ -55,10 +53,6 @@ EXACT = $(if $(filter %/cpu/sample.o %/cpu/mask.o %/test_sample,$@),-ffp-contrac
 KERNELS := $(patsubst csrc/cpu/%.c,%.o,$(wildcard csrc/cpu/*.c))
 HEADERS := $(wildcard csrc/*.h csrc/cpu/*.h)
 define C_KERNEL
-races: build/races/test_loss $(patsubst %,build/races/%,$(filter test_mix%,$(C_TESTS)))
-
-C_DEPENDS := $(wildcard tests/c/*.h) $(wildcard csrc/*.[ch] csrc/cpu/*.[ch])
-define C_TEST
 	@mkdir -p $(@D)
 	$(CC) $(C_FLAGS) $(NATIVE) $(FLAGS) $(EXACT) -c $< -o $@
 endef
@@ -73,19 +67,19 @@ build/native/%: NATIVE := -O3 -march=native -ffp-contract=fast -fno-math-errno -
 build/sanitize/cpu/%.o: csrc/cpu/%.c $(HEADERS)
 	$(C_KERNEL)
 
-build/sanitize/%: tests/c/%.c tests/c/no_torch.h $(KERNELS:%=build/sanitize/cpu/%)
+build/sanitize/%: tests/c/%.c $(wildcard tests/c/*.h) $(KERNELS:%=build/sanitize/cpu/%)
 	$(C_TEST)
 
 build/native/cpu/%.o: csrc/cpu/%.c $(HEADERS)
 	$(C_KERNEL)
 
-build/native/%: tests/c/%.c tests/c/no_torch.h $(KERNELS:%=build/native/cpu/%)
+build/native/%: tests/c/%.c $(wildcard tests/c/*.h) $(KERNELS:%=build/native/cpu/%)
 	$(C_TEST)
 
 build/races/cpu/%.o: csrc/cpu/%.c $(HEADERS)
 	$(C_KERNEL)
 
-build/races/%: tests/c/%.c tests/c/no_torch.h $(KERNELS:%=build/races/cpu/%)
+build/races/%: tests/c/%.c $(wildcard tests/c/*.h) $(KERNELS:%=build/races/cpu/%)
 	$(C_TEST)
 
 lint: $(VENV)/packages
@@ -100,6 +94,7 @@ bench: $(VENV)/built
 	$(BIN)/python -m benchmarks.bench_saliency --json runs/bench/saliency.json
 	$(BIN)/python -m benchmarks.bench_mask --json runs/bench/mask.json
 	$(BIN)/python -m benchmarks.bench_sample --json runs/bench/sample.json
+	$(BIN)/python -m benchmarks.bench_masked_similarity --json runs/bench/masked_similarity.json
 
 clean:
 	rm -rf build dist runs $(VENV) sumix/*.so *.egg-info

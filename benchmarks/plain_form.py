@@ -12,7 +12,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from sumix import CutMix, SUMixHead, SUMixLoss
+from sumix import CutMix, SUMixHead, SUMixLoss, capture_features
 
 BATCH, EPOCHS, TRAIN = 64, 8, 1300
 
@@ -26,6 +26,9 @@ ROWS = [
     ("plain, semantic, gamma 0.1", None, {"gamma": 0.1}),
     ("plain, area, gamma 0.5", None, {"ratio": "area"}),
     ("plain, area, gamma 0.1", None, {"ratio": "area", "gamma": 0.1}),
+    ("SUMixHead, feature, gamma 0.5", True, {"ratio": "feature"}),
+    ("plain, feature, gamma 0.5", None, {"ratio": "feature"}),
+    ("plain, feature, gamma 0.1", None, {"ratio": "feature", "gamma": 0.1}),
 ]
 
 
@@ -44,6 +47,7 @@ def accuracy(seed: int, normalized: bool | None, options: dict) -> float:
     labels = torch.tensor(digits.target)
     torch.manual_seed(seed)
     model, mix, criterion = network(normalized), CutMix(alpha=0.2), SUMixLoss(**options)
+    capture_features(model)  # the ratio "feature" needs the map; the others do not look at it
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(EPOCHS):
         for batch in torch.randperm(TRAIN).split(BATCH):

@@ -58,7 +58,7 @@ class SUMixLoss(nn.Module):
     Notes
     -----
     In the plain form (logits in place of uncertainties, `SUMixHead(normalized=False)`) the regulariser asks for a small
-    logit at the label, against the cross entropy. With `ratio="semantic"` or "area" and gamma 0.5 a training can
+    logit at the label, against the cross entropy. With any other ratio than "published" and gamma 0.5 a training can
     collapse to 0 % accuracy; `python -m benchmarks.plain_form` shows it. There take gamma 0.1, or kappa 1, or the
     authors' setting, or a `SUMixHead` with its uncertainty branch, which has no such trouble.
 
@@ -69,8 +69,8 @@ class SUMixLoss(nn.Module):
     that the mix shows: if the pasted box hides the whole object, its label weighs nothing, however small the box; and a
     box that brings nothing but background brings no label. `sumix.ops.masked_similarity` has the formula, what it costs
     and how it was measured. They help with objects before a background, once the network has begun to tell these apart;
-    on textures, and in the first epochs, area is the truth: `criterion.ratio` may be changed at any time, from "area"
-    to "feature", say. alpha is 0 in the regulariser, which uses lam as always. They need
+    on textures area is the truth. `criterion.ratio` may be changed at any time, from "area" to "feature" after some
+    epochs, say. alpha is 0 in the regulariser, which uses lam as always. They need
 
     - "feature": the raw images' feature map, from a `SUMixHead` that is given the map, from `capture_features(model)`,
       or as `features=`;

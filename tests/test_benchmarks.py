@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import sumix
-from benchmarks import common, memory, peers
+from benchmarks import common, memory, peers, visible
+from benchmarks.nets import NarrowResNet
 
 ROOT = Path(peers.__file__).parents[1]
 COMPILED = ["compiled twin"] if shutil.which(os.environ.get("CXX", "g++")) else []
@@ -91,6 +92,24 @@ def test_bench_saliency_reports_every_contestant(tmp_path):
     for dtype in ("uint8", "float32"):
         assert list(groups["saliency", dtype]) == ["ops.saliency", "ops.saliency_peak", "eager twin", *opencv]
     assert [row["dtype"] for row in document["us_an_image"]] == ["uint8", "float32"]
+
+
+def test_bench_masked_similarity_runs(tmp_path):
+    arguments = [] if COMPILED else ["--no-compile"]
+    _, groups = run_bench("bench_masked_similarity", tmp_path / "masked_similarity.json", *arguments)
+    (rows,) = groups.values()
+    assert list(rows) == ["sum()", "ops.masked_similarity", *COMPILED, "eager twin"]
+
+
+def test_where_the_objects_of_the_scenes_are_is_known():
+    pytest.importorskip("skimage")
+    batch, classes = visible.scenes(torch.Generator().manual_seed(0))
+    images, labels, objects = made = batch(6)
+    assert images.shape == (6, 3, 64, 64) and int(labels.max()) < classes
+    assert all(0.04 < share < 0.2 for share in objects.double().mean(dim=(1, 2)).tolist())
+    target, found = visible.ratios(NarrowResNet(classes).eval(), made)
+    assert torch.equal(found["area"], target.lam)
+    assert all(ratio.shape == (6,) and ((ratio >= 0) & (ratio <= 1)).all() for ratio in found.values())
 
 
 def group_of(*contestants):

@@ -41,6 +41,7 @@
 #include "real.h"
 
 enum { BLOCK = 32 };  // channels or places that are widened, or summed, at a time
+enum { ROWS = 4 };    // rows of a mask that are added up at a time
 
 enum { MASK_OUT_OF_RANGE = 1, OBJECTS_NEGATIVE = 2 };
 
@@ -96,34 +97,63 @@ static double overlap(int64_t at, int64_t cells, int64_t size, int64_t from, int
   return end > begin ? (double)(end - begin) : 0;
 }
 
-/* column[x] += weight * mask[x]. Returns whether all values lie within 0 to 1. */
-static bool add_row_f32(const float *restrict mask, int64_t from, int64_t to, double weight, double *restrict column)
+/* ROWS rows of the mask, and how much each counts. */
+struct mask_rows {
+  int64_t at[ROWS];  // of their first pixels
+  double weight[ROWS];
+};
+
+/* column[x] += sum of weight * mask[x]. Returns whether all values lie within 0 to 1. */
+static bool add_rows_f32(const float *restrict mask, const struct mask_rows *rows, int64_t from, int64_t to,
+                         double *restrict column)
 {
-  float outside = 0;
-#pragma omp simd reduction(+ : outside)
+  const float *restrict m0 = mask + rows->at[0], *restrict m1 = mask + rows->at[1];
+  const float *restrict m2 = mask + rows->at[2], *restrict m3 = mask + rows->at[3];
+  const double w0 = rows->weight[0], w1 = rows->weight[1], w2 = rows->weight[2], w3 = rows->weight[3];
+  float least = 0, most = 0, differences = 0;
+#pragma omp simd reduction(min : least) reduction(max : most) reduction(+ : differences)
   for (int64_t x = from; x < to; x++) {
-    outside += mask[x] >= 0 && mask[x] <= 1 ? 0.0f : 1.0f;  // NaN is outside
-    column[x] += weight * (double)mask[x];
+    const float low01 = m0[x] < m1[x] ? m0[x] : m1[x], low23 = m2[x] < m3[x] ? m2[x] : m3[x];
+    const float high01 = m0[x] < m1[x] ? m1[x] : m0[x], high23 = m2[x] < m3[x] ? m3[x] : m2[x];
+    least = low01 < least ? low01 : least, least = low23 < least ? low23 : least;
+    most = high01 > most ? high01 : most, most = high23 > most ? high23 : most;
+    differences += (m0[x] - m0[x]) + (m1[x] - m1[x]) + (m2[x] - m2[x]) + (m3[x] - m3[x]);  // 0, or NaN
+    column[x] += (w0 * (double)m0[x] + w1 * (double)m1[x]) + (w2 * (double)m2[x] + w3 * (double)m3[x]);
   }
-  return outside == 0;
+  return least >= 0 && most <= 1 && differences == 0;
 }
 
-static bool add_row_u8(const uint8_t *restrict mask, int64_t from, int64_t to, double weight, double *restrict column)
+static bool add_rows_u8(const uint8_t *restrict mask, const struct mask_rows *rows, int64_t from, int64_t to,
+                        double *restrict column)
 {
+  const uint8_t *restrict m0 = mask + rows->at[0], *restrict m1 = mask + rows->at[1];
+  const uint8_t *restrict m2 = mask + rows->at[2], *restrict m3 = mask + rows->at[3];
+  const double w0 = rows->weight[0], w1 = rows->weight[1], w2 = rows->weight[2], w3 = rows->weight[3];
   uint8_t all = 0;
 #pragma omp simd reduction(| : all)
   for (int64_t x = from; x < to; x++) {
-    all |= mask[x];
-    column[x] += weight * (double)mask[x];
+    all |= m0[x] | m1[x] | m2[x] | m3[x];
+    column[x] += (w0 * (double)m0[x] + w1 * (double)m1[x]) + (w2 * (double)m2[x] + w3 * (double)m3[x]);
   }
   return all <= 1;
 }
 
-static bool add_row(const struct sumix_masked_similarity_args *a, int64_t at, int64_t from, int64_t to, double weight,
-                    double *column)
+static bool add_rows(const struct sumix_masked_similarity_args *a, const struct mask_rows *rows, int64_t from,
+                     int64_t to, double *column)
 {
-  if (a->mask_dtype == SUMIX_UINT8) return add_row_u8((const uint8_t *)a->mask + at, from, to, weight, column);
-  return add_row_f32((const float *)a->mask + at, from, to, weight, column);
+  if (a->mask_dtype == SUMIX_UINT8) return add_rows_u8(a->mask, rows, from, to, column);
+  return add_rows_f32(a->mask, rows, from, to, column);
+}
+
+/* The sum over the pixel columns of cell `at`, in units of 1 / cells pixel: whole ones, less what lies outside. */
+static double sum_cell(const double *restrict column, int64_t at, int64_t cells, int64_t size)
+{
+  const int64_t first = at * size / cells, end = ((at + 1) * size + cells - 1) / cells;
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t c = first; c < end; c++) sum += column[c];
+  return (double)cells * sum - (double)(at * size - first * cells) * column[first] -
+         (double)(end * cells - (at + 1) * size) * column[end - 1];
 }
 
 static double mask_value(const struct sumix_masked_similarity_args *a, int64_t i)
@@ -141,18 +171,23 @@ static bool average_mask(const struct sumix_masked_similarity_args *a, int64_t i
   for (int64_t y = 0; y < a->h; y++) {
     memset(column, 0, (size_t)a->width * sizeof *column);
     const int64_t last = ((y + 1) * a->height + a->h - 1) / a->h;
-    for (int64_t r = y * a->height / a->h; r < last; r++) {
-      const double weight = overlap(y, a->h, a->height, r, r + 1);
-      const int64_t at = (i * a->height + r) * a->width;
+    for (int64_t r = y * a->height / a->h, next; r < last; r = next) {
       const bool boxed = r >= box[1] && r < box[3];
-      valid &= add_row(a, at, 0, boxed ? box[0] : a->width, weight, column);
-      if (boxed) valid &= add_row(a, at, box[2], a->width, weight, column);
+      next = r + ROWS < last ? r + ROWS : last;
+      if (r < box[1] && next > box[1]) next = box[1];
+      if (boxed && next > box[3]) next = box[3];
+      struct mask_rows rows;
+      for (int64_t t = 0; t < ROWS; t++) {  // those that are missing count 0
+        const int64_t row = r + t < next ? r + t : r;
+        rows.at[t] = (i * a->height + row) * a->width;
+        rows.weight[t] = r + t < next ? overlap(y, a->h, a->height, row, row + 1) : 0;
+      }
+      valid &= add_rows(a, &rows, 0, boxed ? box[0] : a->width, column);
+      if (boxed) valid &= add_rows(a, &rows, box[2], a->width, column);
     }
     for (int64_t x = 0; x < a->w; x++) {
-      const int64_t end = ((x + 1) * a->width + a->w - 1) / a->w;
-      double sum = 0;
-      for (int64_t c = x * a->width / a->w; c < end; c++) sum += overlap(x, a->w, a->width, c, c + 1) * column[c];
-      kept[y * a->w + x] = sum / area < 1 ? sum / area : 1;
+      const double share = sum_cell(column, x, a->w, a->width) / area;
+      kept[y * a->w + x] = share < 0 ? 0 : share < 1 ? share : 1;
     }
   }
   return valid;

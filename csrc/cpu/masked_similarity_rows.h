@@ -10,9 +10,10 @@ static REAL *SUFFIX(evidence_scratch)(const struct sumix_masked_similarity_args 
 
 /* Similarity: acc[p] += sum over c of g_c (x[c, p] - g_c), with g_c the mean of x[c, :], for `count` channels of x
  * (count, places). Returns the sum of g_c^2. Four channels a turn, whose sums then wait for one another less. */
-static double SUFFIX(correlate_channels)(const REAL *restrict x, int64_t count, int64_t places, REAL *restrict acc)
+static REAL SUFFIX(correlate_channels)(const REAL *restrict x, int64_t count, int64_t places, REAL *restrict acc)
 {
-  double squares = 0;
+  const REAL inverse = 1 / (REAL)places;
+  REAL squares = 0;
   int64_t c = 0;
   for (; c + 4 <= count; c += 4, x += 4 * places) {
     const REAL *restrict x0 = x, *restrict x1 = x + places, *restrict x2 = x + 2 * places,
@@ -20,21 +21,20 @@ static double SUFFIX(correlate_channels)(const REAL *restrict x, int64_t count, 
     REAL g0 = 0, g1 = 0, g2 = 0, g3 = 0;
 #pragma omp simd reduction(+ : g0, g1, g2, g3)
     for (int64_t p = 0; p < places; p++) g0 += x0[p], g1 += x1[p], g2 += x2[p], g3 += x3[p];
-    const REAL n = (REAL)places;
-    g0 /= n, g1 /= n, g2 /= n, g3 /= n;
+    g0 *= inverse, g1 *= inverse, g2 *= inverse, g3 *= inverse;
 #pragma omp simd
     for (int64_t p = 0; p < places; p++)
       acc[p] += (g0 * (x0[p] - g0) + g1 * (x1[p] - g1)) + (g2 * (x2[p] - g2) + g3 * (x3[p] - g3));
-    squares += (double)g0 * g0 + (double)g1 * g1 + (double)g2 * g2 + (double)g3 * g3;
+    squares += (g0 * g0 + g1 * g1) + (g2 * g2 + g3 * g3);
   }
   for (; c < count; c++, x += places) {
     REAL g = 0;
 #pragma omp simd reduction(+ : g)
     for (int64_t p = 0; p < places; p++) g += x[p];
-    g /= (REAL)places;
+    g *= inverse;
 #pragma omp simd
     for (int64_t p = 0; p < places; p++) acc[p] += g * (x[p] - g);
-    squares += (double)g * g;
+    squares += g * g;
   }
   return squares;
 }
@@ -101,7 +101,7 @@ static double SUFFIX(compare_channels)(const struct sumix_masked_similarity_args
     if (w != NULL)
       SUFFIX(project_channels)(x, w + c, count, places, acc);
     else
-      squares += SUFFIX(correlate_channels)(x, count, places, acc);
+      squares += (double)SUFFIX(correlate_channels)(x, count, places, acc);
   }
   return squares;
 }
