@@ -20,11 +20,13 @@
  * streams. T is kept in a ring of the rows that the largest window spans, so that it stays in the cache whatever the
  * height. Its entries are modulo 2^32: a window's sum, at most 255 * 224^2, is exact, however large the image.
  *
- * The divisions are exact in float. Everything that is divided is below 2^24, and |N| <= 255 (n - 1), as S includes the
- * pixel itself. A quotient that is an integer q <= 255 is rounded to itself, and one below q + 1 is at most q + 1 -
- * 1 / (n - 1) with n <= 224^2, which is nearer to its own multiple of 2^-16 than to q + 1. The last divisor, a maximum,
- * serves a whole image: there the quotient is a product with 255 / max rounded upwards. Rounding is monotone, so that
- * no integer falls below itself, and as max <= 6 * 255 the gap of 1 / max below q + 1 is far wider than the error.
+ * The divisions are exact in float, and fast: beside the loads of the four streams they take no time. Everything that
+ * is divided is below 2^24, and |N| <= 255 (n - 1), as S includes the pixel itself. A quotient that is an integer is
+ * rounded to itself. Any other, between q and q + 1 <= 255, is at most q + 1 - 1 / (n - 1), and 1 / (n - 1) > 2^-16 for
+ * n <= 224^2: it is further below q + 1 than the distance of floats there, and so not rounded up to it. The last
+ * divisor, a maximum, serves a whole image: there the quotient is a product with 255 / max rounded upwards. Rounding is
+ * monotone, so that no integer falls below itself, and as max <= 6 * 255 the gap of 1 / max below q + 1 is far wider
+ * than the error. tests/c/test_saliency.c tries them all.
  *
  * Windows with r >= H and r >= W hold the whole image, whatever the pixel, and share one pass.
  */
