@@ -39,7 +39,7 @@ Draw = Callable[[], Any]
 
 def groups(n: int) -> Iterator[Group]:
     """Of each op, at batch size n."""
-    seed, raw, size = torch.tensor(3), torch.ops.sumix, (SIDE, SIDE)
+    seed, raw, size = torch.tensor(5), torch.ops.sumix, (SIDE, SIDE)
     none, labels = torch.empty(0, dtype=torch.int64), torch.arange(n) % 10
     beta, rng = torch.distributions.Beta(ALPHA, ALPHA), np.random.default_rng(0)
 

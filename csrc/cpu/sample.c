@@ -80,39 +80,37 @@ struct item {
   int64_t index;
 };
 
-enum { RUN = 8 };  // items that are sorted by insertion, before runs are merged
-
-static void insert_sort(struct item *items, int64_t n)
+/* By the bits of the key from `bit` on, keeping the order of equals: digit by digit, from the last. No branch depends on
+ * a random key, which would be mispredicted half the time: that takes longer than all the rest. Returns where the result
+ * is: in `items` or in `spare`, which has room for n too. */
+static struct item *sort_by_digits(struct item *items, struct item *spare, int64_t n, int bit)
 {
+  for (; bit < 64 && n > 1; bit += 8) {
+    int64_t places[256] = {0}, place = 0;
+    for (int64_t i = 0; i < n; i++) places[items[i].key >> bit & 255]++;
+    if (places[items[0].key >> bit & 255] == n) continue;
+    for (int digit = 0; digit < 256; digit++) {
+      const int64_t count = places[digit];
+      places[digit] = place;
+      place += count;
+    }
+    for (int64_t i = 0; i < n; i++) spare[places[items[i].key >> bit & 255]++] = items[i];
+    struct item *const sorted = spare;
+    spare = items;
+    items = sorted;
+  }
+  return items;
+}
+
+/* The same by random keys: by their upper halves, in which hardly any two are equal, and what are by insertion. */
+static struct item *sort_by_random(struct item *items, struct item *spare, int64_t n)
+{
+  items = sort_by_digits(items, spare, n, 32);
   for (int64_t i = 1; i < n; i++) {
     const struct item moved = items[i];
     int64_t j = i;
     for (; j > 0 && moved.key < items[j - 1].key; j--) items[j] = items[j - 1];
     items[j] = moved;
-  }
-}
-
-/* By key, keeping the order of equals. Returns where the result is: in `items` or in `spare`, which has room for n too. */
-static struct item *sort(struct item *items, struct item *spare, int64_t n)
-{
-  for (int64_t i = 0; i < n; i += RUN) insert_sort(items + i, at_most(RUN, n - i));
-  for (int64_t run = RUN; run < n; run *= 2) {
-    for (int64_t first = 0; first < n; first += 2 * run) {
-      int64_t a = first, b = at_most(first + run, n), to = first;
-      const int64_t a_end = b, b_end = at_most(first + 2 * run, n);
-      while (a < a_end && b < b_end) {
-        const bool take_b = items[b].key < items[a].key;
-        spare[to++] = items[take_b ? b : a];
-        b += take_b;
-        a += !take_b;
-      }
-      memcpy(spare + to, items + a, (size_t)(a_end - a) * sizeof *items);
-      to += a_end - a;
-      memcpy(spare + to, items + b, (size_t)(b_end - b) * sizeof *items);
-    }
-    struct item *const sorted = spare;
-    spare = items;
-    items = sorted;
   }
   return items;
 }
@@ -121,10 +119,10 @@ static struct item *sort(struct item *items, struct item *spare, int64_t n)
 static struct item *sort_by_class(const struct sumix_sample_perm_args *a, struct item *items, struct item *spare)
 {
   for (int64_t i = 0; i < a->n; i++) items[i].key = (uint64_t)a->labels[items[i].index];
-  struct item *const grouped = sort(items, spare, a->n);
+  struct item *const grouped = sort_by_digits(items, spare, a->n, 0);
   for (int64_t i = 0; i < a->n; i++)
     grouped[i].key = sumix_half(sumix_philox((uint64_t)*a->seed, grouped[i].key, 0, SUMIX_STREAM_CLASS), 0);
-  return sort(grouped, grouped == items ? spare : items, a->n);
+  return sort_by_random(grouped, grouped == items ? spare : items, a->n);
 }
 
 /* How many places on the partners are, once the classes lie side by side. */
@@ -151,7 +149,7 @@ int SUMIX_KERNEL(sample_perm)(const struct sumix_sample_perm_args *a, struct sum
     for (int64_t j = 0; j < count; j++)
       memory[first + j] = (struct item){sumix_half(sumix_words_of(&block, j), 0), first + j};
   }
-  struct item *order = sort(memory, memory + a->n, a->n);
+  struct item *order = sort_by_random(memory, memory + a->n, a->n);
   int64_t shift = 1;
   if (a->partners == SUMIX_PARTNERS_CROSS_CLASS) {
     order = sort_by_class(a, order, order == memory ? memory + a->n : memory);

@@ -125,9 +125,11 @@ def sample_perm(
         - "cross_class": partners of another class, wherever that is possible: if a class has m > n / 2 of the samples,
           2 m - n of its own cannot but meet their class (though not themselves). The classes are laid out side by side
           on a ring, in random order, samples in random order within, and each sample's partner lies s places on. s is
-          uniform among those, m to n - m, that lead everyone to another class, and else m. So the members of the
-          partner's class are equally probable; the other classes are not quite in proportion to their sizes, and the
-          partners of classmates depend on each other: they are neighbours on the ring.
+          uniform among those, m to n - m, that lead everyone to another class, and else m. If all classes are of one
+          size, each sample of another class is the partner with the same probability; if not, members of large classes
+          are partners more often than others, as they must be in a permutation in which nobody meets its class. Within
+          the partner's class all members are equally probable. The partners of classmates depend on each other: they
+          are neighbours on the ring.
     labels : Tensor, shape (n,), any integer dtype
         The classes, any numbers; for "cross_class" alone.
     seed, generator, device
@@ -367,15 +369,16 @@ def _seed(seed: Any, generator: torch.Generator | None, device: Device) -> Tenso
 
 def _size(size: Any) -> tuple[int, int]:
     """Height and width."""
-    given = (1, size) if isinstance(size, int) else tuple(size) if isinstance(size, Sequence) else None
-    if given is None:
+    if isinstance(size, int):
+        size = (1, size)
+    elif not isinstance(size, (tuple, list)):
         raise TypeError(f"size must be (height, width) or a length, got {type(size).__name__}")
-    if len(given) != 2:
+    if len(size) != 2:
         raise ValueError(f"size must be (height, width) or a length, got {size}")
-    for side in given:
+    for side in size:
         if checks.integer(side, "size", 0) >= 2**31:
             raise ValueError(f"size must be below 2^31, got {side}")
-    return given
+    return size[0], size[1]
 
 
 def _call(op: Callable[..., Any], *arguments: Any) -> Any:
