@@ -90,26 +90,6 @@ static void test_box_backward(enum sumix_dtype dtype, struct sumix_layout l, int
   free(g), free(out), free(again), free(expected);
 }
 
-static void test_cut_box(void)
-{
-  const double shares[] = {0, 1e-9, 0.25, 0.5, 1}, centres[] = {0, 0.5, 1 - 0x1p-53};
-  for (int64_t height = 0; height < 40; height += 13)
-    for (int64_t width = 1; width < 40; width += 19)
-      for (int s = 0; s < 5; s++)
-        for (int c = 0; c < 3; c++)
-          for (int full = 0; full < 2; full++) {
-            const double centre[] = {centres[c], centres[2 - c]};
-            int64_t box[4];
-            float lam;
-            const struct sumix_cut_box_args args = {1, height, width, full, &shares[s], centre, box, &lam};
-            CHECK(sumix_cut_box_cpu_baseline(&args, &status) == 0);
-            CHECK(0 <= box[0] && box[0] <= box[2] && box[2] <= width);
-            CHECK(0 <= box[1] && box[1] <= box[3] && box[3] <= height);
-            CHECK(lam >= 0 && lam <= 1);
-            if (shares[s] == 0) CHECK(lam == 1);
-          }
-}
-
 static void test_bad_values(void)
 {
   const double bad[] = {-0.5, 1.5, NAN};
@@ -146,16 +126,11 @@ static void test_bad_values(void)
     labels[1] = 1;
   }
   for (int b = 0; b < 3; b++) {
-    const double fine[] = {0.5, 0.5}, wrong[] = {0.5, bad[b]};
     lam[1] = (float)bad[b];
     CHECK(sumix_mix_linear_cpu_baseline(&linear, &status) == -1 && strstr(status.message, "lam[1]"));
     CHECK(sumix_mix_linear_backward_cpu_baseline(&linear_back, &status) == -1);
     CHECK(sumix_soft_labels_cpu_baseline(&soft, &status) == -1);
     lam[1] = 0.5f;
-    const struct sumix_cut_box_args share = {1, 4, 4, false, &bad[b], fine, box, lam};
-    const struct sumix_cut_box_args centre = {1, 4, 4, false, fine, wrong, box, lam};
-    CHECK(sumix_cut_box_cpu_baseline(&share, &status) == -1 && strstr(status.message, "share[0]"));
-    CHECK(sumix_cut_box_cpu_baseline(&centre, &status) == -1 && strstr(status.message, "centre[0]"));
   }
   CHECK(sumix_mix_box_cpu_baseline(&mix, &status) == 0);
   CHECK(sumix_soft_labels_cpu_baseline(&soft, &status) == 0);
@@ -181,7 +156,6 @@ int main(void)
   for (enum sumix_dtype dtype = SUMIX_FLOAT32; dtype < SUMIX_OTHER; dtype++)
     for (size_t k = 0; k < sizeof linear_sizes / sizeof *linear_sizes; k++)
       for (int64_t n = 0; n < 6; n++) test_linear(dtype, n, linear_sizes[k]);
-  test_cut_box();
   test_bad_values();
   puts("mix: passed");
   return 0;

@@ -1,8 +1,5 @@
 /* mix_mask without torch, in buffers of their exact size: every dtype, masks of floats and bytes, planes and pixels of
  * several channels, against loops in double precision; values out of range; the same bits on any number of threads.
- *
- *   cc -std=c11 -D_GNU_SOURCE -g -O1 -fopenmp-simd -Wall -Wextra -Werror -fsanitize=address,undefined \
- *      -fno-sanitize-recover=all tests/c/test_mix_mask.c csrc/cpu/[a-z]*.c -lm -lpthread -o test_mix_mask
  */
 #include "mixing.h"
 

@@ -1,8 +1,5 @@
 /* mix_resize, in place and not, and mix_normalize without torch, in buffers of their exact size: every dtype against
  * loops from the formulas; values out of range; the same bits on any number of threads.
- *
- *   cc -std=c11 -D_GNU_SOURCE -g -O1 -fopenmp-simd -Wall -Wextra -Werror -fsanitize=address,undefined \
- *      -fno-sanitize-recover=all tests/c/test_mix_resize.c csrc/cpu/[a-z]*.c -lm -lpthread -o test_mix_resize
  */
 #include "mixing.h"
 
