@@ -1,0 +1,117 @@
+"""What ops.masked_similarity refuses: bad values, missing ones, and what the op itself finds without the wrapper."""
+
+import math
+
+import pytest
+import torch
+
+from sumix import ops
+
+N, D = 3, 4
+GOOD = {
+    "features": torch.rand(N, D, 2, 2),
+    "perm": torch.tensor([1, 2, 0]),
+    "lam": torch.rand(N),
+    "box": torch.tensor([[0, 0, 2, 2]] * N),
+    "mask": torch.ones(N, 4, 4),
+    "resize": torch.zeros(N, dtype=torch.long),
+    "size": (4, 4),
+    "class_weight": torch.rand(5, D),
+    "labels": torch.tensor([0, 1, 4]),
+    "evidence": "cam",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("features", torch.rand(N, D), ValueError),
+        ("features", torch.rand(N, D, 0, 2), ValueError),
+        ("features", torch.zeros(N, D, 2, 2, dtype=torch.long), TypeError),
+        ("features", None, TypeError),
+        ("features", torch.rand(N, D, 2, 2).to("meta"), ValueError),
+        ("perm", torch.tensor([0, 1]), ValueError),
+        ("perm", torch.tensor([0, 1, 3]), ValueError),
+        ("perm", torch.rand(N), TypeError),
+        ("lam", torch.tensor([0.0, 1.5, 0.5]), ValueError),
+        ("lam", torch.tensor([0.0, math.nan, 0.5]), ValueError),
+        ("lam", torch.tensor([0, 1, 0]), TypeError),
+        ("box", torch.tensor([[0, 0, 2, 5]] * N), ValueError),
+        ("box", torch.tensor([[-1, 0, 2, 2]] * N), ValueError),
+        ("box", torch.rand(N, 4), TypeError),
+        ("box", torch.tensor([[0, 0, 2]] * N), ValueError),
+        ("mask", torch.full((N, 4, 4), 1.5), ValueError),
+        ("mask", torch.full((N, 4, 4), -0.1), ValueError),
+        ("mask", torch.full((N, 4, 4), math.nan), ValueError),
+        ("mask", torch.full((N, 1, 1), 2.0), ValueError),
+        ("mask", torch.ones(N, 4, 5), ValueError),
+        ("mask", torch.ones(N, 4, 4, dtype=torch.long), TypeError),
+        ("mask", torch.ones(N, 1, 4, 4), ValueError),
+        ("resize", torch.tensor([0, 4, 0]), ValueError),
+        ("resize", torch.tensor([0, -1, 0]), ValueError),
+        ("resize", torch.rand(N), TypeError),
+        ("size", (4,), ValueError),
+        ("size", (4, 4, 4), ValueError),
+        ("size", (0, 4), ValueError),
+        ("size", (4.0, 4), TypeError),
+        ("grid", (2, 2), ValueError),
+        ("grid", 4, ValueError),
+        ("class_weight", torch.rand(5, D + 1), ValueError),
+        ("class_weight", None, ValueError),
+        ("class_weight", torch.ones(5, D, dtype=torch.long), TypeError),
+        ("labels", torch.tensor([0, 1, 5]), ValueError),
+        ("labels", torch.tensor([0, 1, -2]), ValueError),
+        ("labels", None, ValueError),
+        ("evidence", "saliency", ValueError),
+        ("min_contrast", -1.0, ValueError),
+    ],
+)
+def test_bad_input_is_named(name, value, error):
+    ops.masked_similarity(**GOOD)
+    with pytest.raises(error, match=name):
+        ops.masked_similarity(**{**GOOD, name: value})
+
+
+def test_missing_input_is_named():
+    features, perm, lam = (GOOD[name] for name in ("features", "perm", "lam"))
+    with pytest.raises(ValueError, match="size must be given with box"):
+        ops.masked_similarity(features, perm, lam, box=GOOD["box"])
+    with pytest.raises(ValueError, match="resize must be None without a box"):
+        ops.masked_similarity(features, perm, lam, mask=GOOD["mask"], resize=GOOD["resize"])
+    for objects, error in [
+        (torch.rand(N, 2, 4, 4), ValueError),
+        (-torch.ones(N, 4, 4), ValueError),
+        (torch.ones(N, 4, 4, dtype=torch.complex64), TypeError),
+        (torch.rand(N), ValueError),
+    ]:
+        with pytest.raises(error, match="objects"):
+            ops.masked_similarity(objects, perm, lam, evidence="object")
+
+
+def test_the_op_checks_for_itself():
+    absent, maps, perm, lam = torch.empty(0), torch.rand(N, D, 4), GOOD["perm"], GOOD["lam"]
+    good = [maps, absent, absent, perm, lam, absent, absent, absent, 1, 2, 2, 4, 4, False, 0, 0.0]
+    torch.ops.sumix.masked_similarity(*good)
+    for at, value, message in [
+        (0, maps[0], "features"),
+        (0, maps.long(), "features"),
+        (0, torch.rand(N, 4, D).transpose(1, 2), "contiguous"),
+        (3, perm.int(), "perm"),
+        (3, perm[:2], "perm"),
+        (4, lam.double(), "lam"),
+        (5, GOOD["box"][:, :2].contiguous(), "box"),
+        (6, torch.ones(N, 4, 5), "mask"),
+        (6, torch.ones(N, 4, 4, dtype=torch.long), "mask"),
+        (7, GOOD["resize"], "resize needs a box"),
+        (8, 0, "frames"),
+        (9, 3, "places"),
+        (9, 2**31, "h must be"),
+        (11, 0, "height"),
+        (14, 3, "evidence"),
+        (14, 1, "class_weight"),
+        (14, 2, "objects"),
+    ]:
+        bad = list(good)
+        bad[at] = value
+        with pytest.raises(RuntimeError, match=message):
+            torch.ops.sumix.masked_similarity(*bad)
