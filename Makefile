@@ -45,7 +45,7 @@ sanitize: $(C_TESTS:%=build/sanitize/%) $(C_TESTS:%=build/native/%)
 
 # ThreadSanitizer over the rows that threads share.
 races: FLAGS = $(call SANITIZE,thread)
-races: build/races/test_loss build/races/test_mix
+races: build/races/test_loss build/races/test_mix build/races/test_sample
 	@for t in $^; do $$t || exit 1; done
 
 # What promises equal bits everywhere is compiled without contraction, as in setup.py; csrc/random.h says why.
@@ -92,6 +92,7 @@ bench: $(VENV)/built
 	$(BIN)/python -m benchmarks.bench_loss --json runs/bench/loss.json
 	$(BIN)/python -m benchmarks.bench_mix --json runs/bench/mix.json
 	$(BIN)/python -m benchmarks.bench_mask --json runs/bench/mask.json
+	$(BIN)/python -m benchmarks.bench_sample --json runs/bench/sample.json
 
 clean:
 	rm -rf build dist runs $(VENV) sumix/*.so *.egg-info

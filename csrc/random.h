@@ -41,18 +41,24 @@ struct sumix_words {
   uint32_t w[4];
 };
 
+/* Philox's multipliers, and what its key grows by from round to round: the golden ratio and sqrt(3) - 1. */
+#define SUMIX_PHILOX_M0 0xD2511F53u
+#define SUMIX_PHILOX_M1 0xCD9E8D57u
+#define SUMIX_PHILOX_W0 0x9E3779B9u
+#define SUMIX_PHILOX_W1 0xBB67AE85u
+
 static inline SUMIX_HD struct sumix_words sumix_philox(uint64_t seed, uint64_t sample, uint32_t draw, uint32_t stream)
 {
   uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
   uint32_t c0 = (uint32_t)sample, c1 = (uint32_t)(sample >> 32), c2 = draw, c3 = stream;
   for (int round = 0; round < 10; round++) {
-    const uint64_t p0 = UINT64_C(0xD2511F53) * c0, p1 = UINT64_C(0xCD9E8D57) * c2;
+    const uint64_t p0 = (uint64_t)SUMIX_PHILOX_M0 * c0, p1 = (uint64_t)SUMIX_PHILOX_M1 * c2;
     c0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0;
     c1 = (uint32_t)p1;
     c2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
     c3 = (uint32_t)p0;
-    k0 += 0x9E3779B9u;  // the golden ratio, and sqrt(3) - 1
-    k1 += 0xBB67AE85u;
+    k0 += SUMIX_PHILOX_W0;
+    k1 += SUMIX_PHILOX_W1;
   }
   const struct sumix_words words = {{c0, c1, c2, c3}};
   return words;

@@ -75,6 +75,28 @@ def test_bench_mix_reports_every_contestant_that_is_installed(tmp_path):
     assert list(groups["CutMix", "uint8"]) == SUMIX + [r for r in theirs if r in ("torchvision", "timm, batch")]
 
 
+def test_bench_sample_reports_every_contestant(tmp_path):
+    _, groups = run_bench("bench_sample", tmp_path / "sample.json")
+    for op, dtype in [("lam", "float32"), ("box", "int64"), ("perm", "int64"), ("normal", "float32")]:
+        rows = groups[f"sample_{op}", dtype]
+        assert list(rows)[:3] == [f"ops.sample_{op}", f"torch.ops.sumix.sample_{op}", "eager twin"]
+        assert all(row["ratio_to"][f"ops.sample_{op}"] > 0 for row in rows.values())
+    assert ("timm, elem" in groups["sample_box", "int64"]) == (peers.load("timm") is not None)
+
+
+def test_bench_mask_reports_every_contestant_that_is_installed(tmp_path):
+    _, groups = run_bench("bench_mask", tmp_path / "mask.json")
+    ours = "ops.mask_top_k"
+    assert list(groups["mask_top_k", "float32"]) == [ours, "topk", "kthvalue", "sort"]
+    assert list(groups["mask_top_k, soft edge", "float32"]) == [ours, "sort"]
+    theirs = ["mixup, one a batch"] if peers.load("mixup") is not None else []
+    rows = groups["FMix", "float32"]
+    whole = ["ops.fmix_mask", "published spectrum", "eager twin", "... and a mix"]
+    assert list(rows) == [*whole, *theirs, "normals", "image", "k", "top k"]
+    assert all(row["ratio_to"]["ops.fmix_mask"] > 0 for row in rows.values())
+    assert list(groups["GridMix, SmoothMix", "float32"]) == ["clone()", "grid", "smooth"]
+
+
 def group_of(*contestants):
     return common.Group("copy", {"size": 3}, contestants, tolerance=1e-6, references=["right"])
 

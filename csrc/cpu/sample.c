@@ -16,52 +16,54 @@
  * that the classes lie side by side, in random order, as on a ring; every sample's partner lies s places on. Let m be
  * the largest class's size. From m to n - m places on, nobody meets its own class, and s is uniform among those; if
  * there are none, m > n / 2, then m places lead as many as possible, all but 2 m - n of the largest class, to another
- * class.
+ * class. Where there is but one class, s = 1: nobody meets itself.
  */
 #include <math.h>
 #include <string.h>
 
-#include "../random.h"
 #include "isa.h"
 #include "parallel.h"
-
-enum { CHUNK = 128 };  // samples, or draws of four elements, made at once
+#include "philox.h"
 
 static inline int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* ---- Ratios ---- */
 
-/* Of the samples from `first` on. */
+/* Of `count` samples from `first` on, at most a block. */
 static void draw_beta(uint64_t seed, double alpha, int64_t first, int64_t count, float *restrict lam)
 {
+  struct sumix_block block;
+  sumix_philox_block(seed, (uint64_t)first, 0, SUMIX_STREAM_LAM, true, count, &block);
   if (alpha == 1) {
 #pragma omp simd
-    for (int64_t j = 0; j < count; j++) {
-      const struct sumix_words words = sumix_philox(seed, (uint64_t)(first + j), 0, SUMIX_STREAM_LAM);
-      lam[j] = (float)sumix_uniform_f64(sumix_half(words, 0));
-    }
+    for (int64_t j = 0; j < count; j++) lam[j] = (float)sumix_uniform_f64(sumix_half(sumix_words_of(&block, j), 0));
   } else {
 #pragma omp simd
-    for (int64_t j = 0; j < count; j++)
-      lam[j] = (float)sumix_beta(sumix_philox(seed, (uint64_t)(first + j), 0, SUMIX_STREAM_LAM), alpha);
+    for (int64_t j = 0; j < count; j++) lam[j] = (float)sumix_beta(sumix_words_of(&block, j), alpha);
   }
 }
 
-/* Whether sample i is to be mixed: a draw of its own, so that p changes no other number. */
-static inline bool is_mixed(uint64_t seed, double p, int64_t i)
+/* Whether to mix, a draw of its own, so that p changes no other number. */
+static void draw_mixed(uint64_t seed, double p, int64_t first, int64_t count, bool *restrict mixed)
 {
-  const struct sumix_words words = sumix_philox(seed, (uint64_t)i, 1, SUMIX_STREAM_LAM);
-  return sumix_uniform_f64(sumix_half(words, 0)) < p;
+  struct sumix_block block;
+  sumix_philox_block(seed, (uint64_t)first, 1, SUMIX_STREAM_LAM, true, count, &block);
+  for (int64_t j = 0; j < count; j++) mixed[j] = sumix_uniform_f64(sumix_half(sumix_words_of(&block, j), 0)) < p;
 }
 
 static void lam_rows(int64_t begin, int64_t end, void *context)
 {
   const struct sumix_sample_lam_args *a = ((struct sumix_task *)context)->args;
   const uint64_t seed = (uint64_t)*a->seed;
-  draw_beta(seed, a->alpha, begin, end - begin, a->lam + begin);
-  if (a->p == 1) return;
-#pragma omp simd
-  for (int64_t i = begin; i < end; i++) a->lam[i] = is_mixed(seed, a->p, i) ? a->lam[i] : 1;
+  bool mixed[SUMIX_BLOCK];
+  for (int64_t first = begin; first < end; first += SUMIX_BLOCK) {
+    const int64_t count = at_most(SUMIX_BLOCK, end - first);
+    draw_beta(seed, a->alpha, first, count, a->lam + first);
+    if (a->p == 1) continue;
+    draw_mixed(seed, a->p, first, count, mixed);
+    for (int64_t j = 0; j < count; j++)
+      if (!mixed[j]) a->lam[first + j] = 1;
+  }
 }
 
 enum { LAM_COST = 32, BOX_COST = 64 };  // in elements, for the share of work that a thread should have
@@ -75,13 +77,8 @@ int SUMIX_KERNEL(sample_lam)(const struct sumix_sample_lam_args *a, struct sumix
 
 struct item {
   uint64_t key;
-  int64_t tie, index;
+  int64_t index;
 };
-
-static inline bool before(const struct item *a, const struct item *b)
-{
-  return a->key < b->key || (a->key == b->key && a->tie < b->tie);
-}
 
 enum { RUN = 8 };  // items that are sorted by insertion, before runs are merged
 
@@ -90,12 +87,12 @@ static void insert_sort(struct item *items, int64_t n)
   for (int64_t i = 1; i < n; i++) {
     const struct item moved = items[i];
     int64_t j = i;
-    for (; j > 0 && before(&moved, &items[j - 1]); j--) items[j] = items[j - 1];
+    for (; j > 0 && moved.key < items[j - 1].key; j--) items[j] = items[j - 1];
     items[j] = moved;
   }
 }
 
-/* Stable. Returns where the sorted items are: in `items` or in `spare`, which has room for n too. */
+/* By key, keeping the order of equals. Returns where the result is: in `items` or in `spare`, which has room for n too. */
 static struct item *sort(struct item *items, struct item *spare, int64_t n)
 {
   for (int64_t i = 0; i < n; i += RUN) insert_sort(items + i, at_most(RUN, n - i));
@@ -104,7 +101,7 @@ static struct item *sort(struct item *items, struct item *spare, int64_t n)
       int64_t a = first, b = at_most(first + run, n), to = first;
       const int64_t a_end = b, b_end = at_most(first + 2 * run, n);
       while (a < a_end && b < b_end) {
-        const bool take_b = before(&items[b], &items[a]);
+        const bool take_b = items[b].key < items[a].key;
         spare[to++] = items[take_b ? b : a];
         b += take_b;
         a += !take_b;
@@ -120,45 +117,52 @@ static struct item *sort(struct item *items, struct item *spare, int64_t n)
   return items;
 }
 
-/* Brings sorted samples into the order of their classes. Returns where they are, as sort does, and the shift. */
-static struct item *sort_by_class(const struct sumix_sample_perm_args *a, struct item *items, struct item *spare,
-                                  int64_t *shift)
+/* Brings sorted samples into the order of their classes; returns where they are. */
+static struct item *sort_by_class(const struct sumix_sample_perm_args *a, struct item *items, struct item *spare)
 {
-  const uint64_t seed = (uint64_t)*a->seed;
-  for (int64_t i = 0; i < a->n; i++) {
-    const int64_t label = a->labels[items[i].index];
-    items[i].key = sumix_half(sumix_philox(seed, (uint64_t)label, 0, SUMIX_STREAM_CLASS), 0);
-    items[i].tie = label;
-  }
-  items = sort(items, spare, a->n);
+  for (int64_t i = 0; i < a->n; i++) items[i].key = (uint64_t)a->labels[items[i].index];
+  struct item *const grouped = sort(items, spare, a->n);
+  for (int64_t i = 0; i < a->n; i++)
+    grouped[i].key = sumix_half(sumix_philox((uint64_t)*a->seed, grouped[i].key, 0, SUMIX_STREAM_CLASS), 0);
+  return sort(grouped, grouped == items ? spare : items, a->n);
+}
+
+/* How many places on the partners are, once the classes lie side by side. */
+static int64_t class_shift(const struct sumix_sample_perm_args *a, const struct item *order)
+{
   int64_t largest = 0;
   for (int64_t i = 0, first = 0; i < a->n; i++) {
-    if (items[i].tie != items[first].tie) first = i;
+    if (a->labels[order[i].index] != a->labels[order[first].index]) first = i;
     if (i - first + 1 > largest) largest = i - first + 1;
   }
-  *shift = largest < a->n ? largest : 1;
-  if (2 * largest <= a->n)
-    *shift += sumix_below(sumix_half(sumix_philox(seed, 0, 0, SUMIX_STREAM_SHIFT), 0), a->n - 2 * largest + 1);
-  return items;
+  if (2 * largest > a->n) return largest < a->n ? largest : 1;
+  const struct sumix_words words = sumix_philox((uint64_t)*a->seed, 0, 0, SUMIX_STREAM_SHIFT);
+  return largest + sumix_below(sumix_half(words, 0), a->n - 2 * largest + 1);
 }
 
 int SUMIX_KERNEL(sample_perm)(const struct sumix_sample_perm_args *a, struct sumix_status *status)
 {
-  if (a->n == 0) return 0;
+  struct sumix_block block;
   struct item *const memory = sumix_scratch(2 * a->n, sizeof *memory);
   if (memory == NULL) return sumix_out_of_memory(status);
-  for (int64_t i = 0; i < a->n; i++) {
-    const struct sumix_words words = sumix_philox((uint64_t)*a->seed, (uint64_t)i, 0, SUMIX_STREAM_PERM);
-    memory[i] = (struct item){sumix_half(words, 0), i, i};
+  for (int64_t first = 0; first < a->n; first += SUMIX_BLOCK) {
+    const int64_t count = at_most(SUMIX_BLOCK, a->n - first);
+    sumix_philox_block((uint64_t)*a->seed, (uint64_t)first, 0, SUMIX_STREAM_PERM, true, count, &block);
+    for (int64_t j = 0; j < count; j++)
+      memory[first + j] = (struct item){sumix_half(sumix_words_of(&block, j), 0), first + j};
   }
-  const struct item *order = sort(memory, memory + a->n, a->n);
+  struct item *order = sort(memory, memory + a->n, a->n);
   int64_t shift = 1;
-  if (a->partners == SUMIX_PARTNERS_CROSS_CLASS)
-    order = sort_by_class(a, (struct item *)order, order == memory ? memory + a->n : memory, &shift);
-  if (a->partners == SUMIX_PARTNERS_ANY)
+  if (a->partners == SUMIX_PARTNERS_CROSS_CLASS) {
+    order = sort_by_class(a, order, order == memory ? memory + a->n : memory);
+    shift = class_shift(a, order);
+  }
+  if (a->partners == SUMIX_PARTNERS_ANY) {
     for (int64_t i = 0; i < a->n; i++) a->perm[i] = order[i].index;
-  else
-    for (int64_t i = 0; i < a->n; i++) a->perm[order[i].index] = order[(i + shift) % a->n].index;
+  } else {
+    for (int64_t i = 0, to = shift < a->n ? shift : 0; i < a->n; i++, to = to + 1 < a->n ? to + 1 : 0)
+      a->perm[order[i].index] = order[to].index;
+  }
   free(memory);
   return 0;
 }
@@ -169,75 +173,80 @@ struct span {
   int64_t from, to;
 };
 
-/* The pixels along a side of `size` that a box reaches from a centre, half its side each way. */
-static inline struct span around(int64_t centre, int64_t half, int64_t size)
+/* The pixels along a side of `size` that a box with this share of it covers about a centre, half its side each way. */
+static inline struct span around(int64_t centre, double share, int64_t size)
 {
+  const int64_t half = (int64_t)((double)size * share) / 2;
   return (struct span){centre > half ? centre - half : 0, at_most(centre + half, size)};
 }
 
-static float put_box(int64_t *box, struct span x, struct span y, int64_t height, int64_t width)
-{
-  box[0] = x.from, box[1] = y.from, box[2] = x.to, box[3] = y.to;
-  const int64_t area = (x.to - x.from) * (y.to - y.from);
-  return area > 0 ? (float)(1 - (double)area / ((double)height * (double)width)) : 1;
-}
-
-static float cut_around(int64_t *box, float lam, int64_t x, int64_t y, int64_t height, int64_t width)
-{
-  const double side = sqrt(1 - (double)lam);
-  return put_box(box, around(x, (int64_t)((double)width * side) / 2, width),
-                 around(y, (int64_t)((double)height * side) / 2, height), height, width);
-}
-
-/* A side from floor(low size) to below floor(high size), and where it starts. */
-static struct span inside(uint64_t side_bits, uint64_t start_bits, double low, double high, int64_t size)
+/* A side from floor(low size) to below floor(high size), anywhere where it fits. */
+static inline struct span within(uint64_t side_bits, uint64_t start_bits, double low, double high, int64_t size)
 {
   const int64_t least = (int64_t)((double)size * low), choices = (int64_t)((double)size * high) - least;
   const int64_t side = least + sumix_below(side_bits, choices), from = sumix_below(start_bits, size - side + 1);
   return (struct span){from, from + side};
 }
 
-static float sample_one_box(const struct sumix_sample_box_args *a, int64_t i, float lam, int64_t *box)
+/* Returns what it leaves of the image. */
+static inline float put_box(int64_t *box, struct span x, struct span y, int64_t height, int64_t width)
 {
-  const uint64_t seed = (uint64_t)*a->seed;
-  const struct sumix_words first = sumix_philox(seed, (uint64_t)i, 0, SUMIX_STREAM_BOX);
-  const int64_t x = sumix_below(sumix_half(first, 0), a->width), y = sumix_below(sumix_half(first, 1), a->height);
-  switch (a->kind) {
-    case SUMIX_BOX_CUT: return cut_around(box, lam, x, y, a->height, a->width);
-    case SUMIX_BOX_SPAN: {
-      const int64_t half = (int64_t)((double)a->width * (1 - (double)lam)) / 2;
-      return put_box(box, around(x, half, a->width), (struct span){0, a->height}, a->height, a->width);
+  box[0] = x.from, box[1] = y.from, box[2] = x.to, box[3] = y.to;
+  const int64_t area = (x.to - x.from) * (y.to - y.from);
+  return area > 0 ? (float)(1 - (double)area / ((double)height * (double)width)) : 1;
+}
+
+/* The boxes of `count` samples from `first` on, at most a block. `lam` holds their ratios. */
+static void draw_boxes(const struct sumix_sample_box_args *a, int64_t first, int64_t count, float *lam, int64_t *box)
+{
+  const uint64_t seed = (uint64_t)*a->seed, sample = (uint64_t)first;
+  const int64_t height = a->height, width = a->width;
+  struct sumix_block places, more;
+  sumix_philox_block(seed, sample, 0, SUMIX_STREAM_BOX, true, count, &places);
+  if (a->kind == SUMIX_BOX_MINMAX) sumix_philox_block(seed, sample, 1, SUMIX_STREAM_BOX, true, count, &more);
+  if (a->kind == SUMIX_BOX_RESIZE) sumix_philox_block(seed, sample, 2, SUMIX_STREAM_BOX, true, count, &more);
+  for (int64_t j = 0; j < count; j++) {
+    const struct sumix_words place = sumix_words_of(&places, j);
+    const uint64_t bits_x = sumix_half(place, 0), bits_y = sumix_half(place, 1);
+    const int64_t x = sumix_below(bits_x, width), y = sumix_below(bits_y, height);
+    struct span columns, rows;
+    if (a->kind == SUMIX_BOX_CUT) {
+      const double side = sqrt(1 - (double)lam[j]);
+      columns = around(x, side, width), rows = around(y, side, height);
+    } else if (a->kind == SUMIX_BOX_SPAN) {
+      columns = around(x, 1 - (double)lam[j], width), rows = (struct span){0, height};
+    } else if (a->kind == SUMIX_BOX_MINMAX) {
+      const struct sumix_words corner = sumix_words_of(&more, j);
+      columns = within(bits_x, sumix_half(corner, 0), a->low, a->high, width);
+      rows = within(bits_y, sumix_half(corner, 1), a->low, a->high, height);
+    } else {
+      double tau = lam[j];
+      if (a->alpha == 0 || tau < a->low || tau > a->high)
+        tau = a->low + (a->high - a->low) * sumix_uniform_f64(sumix_half(sumix_words_of(&more, j), 0));
+      columns = around(x, tau, width), rows = around(y, tau, height);
     }
-    case SUMIX_BOX_MINMAX: {
-      const struct sumix_words corner = sumix_philox(seed, (uint64_t)i, 1, SUMIX_STREAM_BOX);
-      return put_box(box, inside(sumix_half(first, 0), sumix_half(corner, 0), a->low, a->high, a->width),
-                     inside(sumix_half(first, 1), sumix_half(corner, 1), a->low, a->high, a->height), a->height,
-                     a->width);
-    }
-    default: break;
+    lam[j] = put_box(box + 4 * j, columns, rows, height, width);
   }
-  double tau = lam;  // in double, as everything that a side is rounded down from
-  if (a->alpha == 0 || tau < a->low || tau > a->high) {
-    const struct sumix_words again = sumix_philox(seed, (uint64_t)i, 2, SUMIX_STREAM_BOX);
-    tau = a->low + (a->high - a->low) * sumix_uniform_f64(sumix_half(again, 0));
-  }
-  return put_box(box, around(x, (int64_t)(tau * (double)a->width) / 2, a->width),
-                 around(y, (int64_t)(tau * (double)a->height) / 2, a->height), a->height, a->width);
 }
 
 static void box_rows(int64_t begin, int64_t end, void *context)
 {
   const struct sumix_sample_box_args *a = ((struct sumix_task *)context)->args;
   const uint64_t seed = (uint64_t)*a->seed;
-  if (a->kind != SUMIX_BOX_MINMAX && a->alpha > 0) draw_beta(seed, a->alpha, begin, end - begin, a->lam + begin);
-  for (int64_t i = begin; i < end; i++) {
-    int64_t *const box = a->box + 4 * i;
-    if (a->p == 1 || is_mixed(seed, a->p, i)) {
-      a->lam[i] = sample_one_box(a, i, a->lam[i], box);
-    } else {
-      memset(box, 0, 4 * sizeof *box);
-      a->lam[i] = 1;
-    }
+  bool mixed[SUMIX_BLOCK];
+  for (int64_t first = begin; first < end; first += SUMIX_BLOCK) {
+    const int64_t count = at_most(SUMIX_BLOCK, end - first);
+    float *const lam = a->lam + first;
+    int64_t *const box = a->box + 4 * first;
+    if (a->alpha > 0 && a->kind != SUMIX_BOX_MINMAX)
+      draw_beta(seed, a->alpha, first, count, lam);
+    else
+      memset(lam, 0, (size_t)count * sizeof *lam);
+    draw_boxes(a, first, count, lam, box);
+    if (a->p == 1) continue;
+    draw_mixed(seed, a->p, first, count, mixed);
+    for (int64_t j = 0; j < count; j++)
+      if (!mixed[j]) lam[j] = put_box(box + 4 * j, (struct span){0, 0}, (struct span){0, 0}, 1, 1);
   }
 }
 
@@ -255,55 +264,69 @@ int SUMIX_KERNEL(cut_box)(const struct sumix_cut_box_args *a, struct sumix_statu
     SUMIX_CHECK(x >= 0 && x < a->width && y >= 0 && y < a->height, status,
                 "centre[%lld] is (%lld, %lld), expected x from 0 to %lld and y from 0 to %lld", (long long)i,
                 (long long)x, (long long)y, (long long)a->width - 1, (long long)a->height - 1);
-    a->exact_lam[i] = cut_around(a->box + 4 * i, a->lam[i], x, y, a->height, a->width);
+    const double side = sqrt(1 - (double)a->lam[i]);
+    a->exact_lam[i] =
+        put_box(a->box + 4 * i, around(x, side, a->width), around(y, side, a->height), a->height, a->width);
   }
   return 0;
 }
 
-/* ---- Noise: (n, size), in draws of four elements; a chunk of a sample's draws is one item of work ---- */
+/* ---- Noise: (n, size), in draws of four elements; a block of a sample's draws is one item of work ---- */
 
-static inline int64_t chunks(int64_t size) { return (size + 4 * CHUNK - 1) / (4 * CHUNK); }
+static inline int64_t blocks(int64_t size) { return (size + 4 * SUMIX_BLOCK - 1) / (4 * SUMIX_BLOCK); }
+
+/* Writes the elements of a block, as far as there are any, from item `item` of the work on. */
+static void put_block(const struct sumix_sample_noise_args *a, int64_t item, float made[4][SUMIX_BLOCK])
+{
+  const int64_t per_sample = blocks(a->size), first = item % per_sample * (4 * SUMIX_BLOCK);
+  float *const out = a->out + item / per_sample * a->size + first;
+  const int64_t count = at_most(4 * SUMIX_BLOCK, a->size - first);
+  for (int64_t j = 0; j < count / 4; j++)
+    for (int k = 0; k < 4; k++) out[4 * j + k] = made[k][j];
+  for (int64_t at = count / 4 * 4; at < count; at++) out[at] = made[at % 4][at / 4];
+}
+
+/* The words of an item; returns how many draws it has. */
+static int64_t draw_block(const struct sumix_sample_noise_args *a, int64_t item, enum sumix_stream stream,
+                          struct sumix_block *block)
+{
+  const int64_t per_sample = blocks(a->size), draw = item % per_sample * SUMIX_BLOCK;
+  const int64_t draws = at_most(SUMIX_BLOCK, (a->size + 3) / 4 - draw);
+  sumix_philox_block((uint64_t)*a->seed, (uint64_t)(item / per_sample), (uint32_t)draw, stream, false, draws, block);
+  return draws;
+}
 
 static void uniform_rows(int64_t begin, int64_t end, void *context)
 {
   const struct sumix_sample_noise_args *a = ((struct sumix_task *)context)->args;
-  const int64_t per_sample = chunks(a->size);
-  float made[4 * CHUNK];
+  struct sumix_block block;
+  float made[4][SUMIX_BLOCK];
   for (int64_t item = begin; item < end; item++) {
-    const int64_t i = item / per_sample, draw = item % per_sample * CHUNK,
-                  count = at_most(4 * CHUNK, a->size - 4 * draw);
-#pragma omp simd
-    for (int64_t j = 0; j < CHUNK; j++) {
-      const struct sumix_words words =
-          sumix_philox((uint64_t)*a->seed, (uint64_t)i, (uint32_t)(draw + j), SUMIX_STREAM_UNIFORM);
-      for (int k = 0; k < 4; k++) made[4 * j + k] = sumix_uniform_f32(words.w[k]);
-    }
-    memcpy(a->out + i * a->size + 4 * draw, made, (size_t)count * sizeof *made);
+    const int64_t draws = draw_block(a, item, SUMIX_STREAM_UNIFORM, &block);
+    for (int k = 0; k < 4; k++)
+      for (int64_t j = 0; j < draws; j++) made[k][j] = sumix_uniform_f32(block.w[k][j]);
+    put_block(a, item, made);
   }
 }
 
 static void normal_rows(int64_t begin, int64_t end, void *context)
 {
   const struct sumix_sample_noise_args *a = ((struct sumix_task *)context)->args;
-  const int64_t per_sample = chunks(a->size);
-  float made[4 * CHUNK];
+  struct sumix_block block;
+  float made[4][SUMIX_BLOCK];
   for (int64_t item = begin; item < end; item++) {
-    const int64_t i = item / per_sample, draw = item % per_sample * CHUNK,
-                  count = at_most(4 * CHUNK, a->size - 4 * draw);
+    const int64_t draws = draw_block(a, item, SUMIX_STREAM_NORMAL, &block);
+    for (int k = 0; k < 4; k += 2) {
 #pragma omp simd
-    for (int64_t j = 0; j < CHUNK; j++) {
-      const struct sumix_words words =
-          sumix_philox((uint64_t)*a->seed, (uint64_t)i, (uint32_t)(draw + j), SUMIX_STREAM_NORMAL);
-      sumix_normals(words.w[0], words.w[1], &made[4 * j], &made[4 * j + 1]);
-      sumix_normals(words.w[2], words.w[3], &made[4 * j + 2], &made[4 * j + 3]);
+      for (int64_t j = 0; j < draws; j++) sumix_normals(block.w[k][j], block.w[k + 1][j], &made[k][j], &made[k + 1][j]);
     }
-    memcpy(a->out + i * a->size + 4 * draw, made, (size_t)count * sizeof *made);
+    put_block(a, item, made);
   }
 }
 
 static int noise(const struct sumix_sample_noise_args *a, ParallelFunc rows, struct sumix_status *status)
 {
-  return sumix_parallel_rows(a->n * chunks(a->size), 4 * CHUNK, rows, &(struct sumix_task){a, false}, status);
+  return sumix_parallel_rows(a->n * blocks(a->size), 4 * SUMIX_BLOCK, rows, &(struct sumix_task){a, false}, status);
 }
 
 int SUMIX_KERNEL(sample_uniform)(const struct sumix_sample_uniform_args *a, struct sumix_status *status)

@@ -265,6 +265,12 @@ def cut_box(lam: Tensor, centre: Tensor, size: int | Sequence[int]) -> tuple[Ten
     ----------
     Uddin et al., "SaliencyMix: A Saliency Guided Data Augmentation Strategy for Better Regularization", ICLR 2021.
     """
+    if dispatch.is_plain(lam, centre) and lam.dtype is torch.float32 and centre.dtype is torch.int64:
+        try:  # the op checks its arguments itself, in less time than the checks here take
+            with torch._C._AutoDispatchBelowAutograd():  # past autograd's Python layer
+                return _cut_box(lam, centre, *_size(size))
+        except RuntimeError:
+            pass  # the checks say more
     if checks.floating(lam, "lam").ndim != 1:
         raise ValueError(f"lam must be (N,), got {checks.shape(lam)}")
     if checks.tensor(centre, "centre").dtype not in checks.INTEGERS:
@@ -356,7 +362,7 @@ def _seed(seed: Any, generator: torch.Generator | None, device: Device) -> Tenso
         raise ValueError(f"seed must have one element, got {checks.shape(seed)}")
     if device is not None and torch.empty(0, device=device).device != seed.device:
         raise ValueError(f"seed must be on {device}, got {seed.device}")
-    return seed.to(torch.int64)
+    return seed if seed.dtype is torch.int64 else seed.to(torch.int64)
 
 
 def _size(size: Any) -> tuple[int, int]:
@@ -372,13 +378,9 @@ def _size(size: Any) -> tuple[int, int]:
     return given
 
 
-def _call(op: Callable[..., Any], first: Tensor, *rest: Any) -> Any:
-    """The op, past autograd's keys in plain eager mode: there is nothing to differentiate."""
+def _call(op: Callable[..., Any], *arguments: Any) -> Any:
     try:
-        if not dispatch.is_plain(first):
-            return op(first, *rest)
-        with torch._C._AutoDispatchBelowAutograd():
-            return op(first, *rest)
+        return op(*arguments)
     except RuntimeError as error:
         checks.reraise(error)
 

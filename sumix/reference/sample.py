@@ -22,7 +22,9 @@ def philox(seed: Tensor, sample: Tensor, draw: Tensor | int, stream: int) -> lis
     The key is `seed`, the counter `sample` (64 bits), `draw`, `stream` (32 bits each); tensors are int64 and broadcast.
     """
     seed = seed.reshape(())
-    sample, draw = torch.broadcast_tensors(sample, torch.as_tensor(draw, device=sample.device))
+    if not isinstance(draw, Tensor):
+        draw = torch.full_like(sample, draw)
+    sample, draw = torch.broadcast_tensors(sample, draw)
     key = [seed & _LOW, (seed >> 32) & _LOW]
     word = [sample & _LOW, (sample >> 32) & _LOW, draw, torch.full_like(draw, stream)]
     for _ in range(10):
