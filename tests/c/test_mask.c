@@ -1,9 +1,10 @@
 /* The top-k mask, and the number of pixels it keeps, without torch, in buffers of their exact size: every image against
- * ranks counted pair by pair, with ties, equal pixels, NaN, infinities, both zeros and subnormals, values out of range, and the same bits on one thread
- * and on several.
+ * ranks counted pair by pair, with ties, equal pixels, NaN, infinities, both zeros and subnormals, values out of range,
+ * and the same bits on one thread and on several.
  *
  *   cc -std=c11 -D_GNU_SOURCE -g -O1 -fopenmp-simd -Wall -Wextra -Werror -fsanitize=address,undefined \
- *      -fno-sanitize-recover=all tests/c/test_mask.c csrc/cpu/[a-z]*.c -lm -lpthread -o test_mask && ./test_mask
+ *      -fno-sanitize-recover=all -ffp-contract=off -DSUMIX_NO_CONTRACTION \
+ *      tests/c/test_mask.c csrc/cpu/[a-z]*.c -lm -lpthread -o test_mask && ./test_mask
  */
 #include <math.h>
 #include <string.h>
