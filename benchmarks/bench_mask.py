@@ -47,7 +47,14 @@ def top_k_groups(n: int, height: int, width: int) -> Iterator[Group]:
         truth = reference.mask_top_k(grey.double(), k, edge)
         contestants = [Contestant(way, call, partial(_distance, call, truth)) for way, call in ways.items()]
         size = f"({n}, {height}, {width})"
-        yield Group(name, {"size": size, "k": int(k[0])}, contestants, 1e-6, ["ops.mask_top_k"], 8 * grey.numel())
+        yield Group(
+            name,
+            {"size": size, "dtype": "float32", "k": int(k[0])},
+            contestants,
+            1e-6,
+            ["ops.mask_top_k"],
+            8 * grey.numel(),
+        )
 
 
 def _grey(n: int, height: int, width: int) -> Tensor:
@@ -80,9 +87,9 @@ def fmix_group(images: Tensor) -> Group:
     normals = ops.sample_normal(n, scale.shape[0], seed=seed)
     grey, (k, soft, _) = _grey(n, height, width), ops.sample_top_k(lam, height * width, seed=seed)
 
-    def and_mix() -> tuple[Tensor, Tensor]:
+    def and_mix(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         mask, exact = ops.fmix_mask(lam, size, seed=seed)
-        return images[perm].lerp_(images, mask.unsqueeze(1)), exact
+        return x[perm].lerp_(x, mask.unsqueeze(1)), labels[perm].lerp_(labels, exact.unsqueeze(1))
 
     masks = {
         "ops.fmix_mask": partial(ops.fmix_mask, lam, size, seed=seed),
@@ -90,12 +97,12 @@ def fmix_group(images: Tensor) -> Group:
         "eager twin": partial(_fmix_twin, lam, size),
     }
     contestants = [Contestant(name, call, partial(_mask_error, call, lam)) for name, call in masks.items()]
-    contestants.append(Contestant("... and a mix", and_mix, lambda: 0.0 if and_mix()[0].shape == images.shape else 1.0))
+    mixers = {"... and a mix": and_mix}
     if mixup := peers.load("mixup"):
-        mix, labels = mixup.FMix(), F.one_hot(torch.arange(n), n).float()
-        contestants.append(
-            Contestant("mixup, one a batch", partial(mix, images, labels), partial(_label_error, mix, images.shape))
-        )
+        mixers["mixup, one a batch"] = mixup.FMix()
+    labels = F.one_hot(torch.arange(n), n).float()
+    for name, mix in mixers.items():
+        contestants.append(Contestant(name, partial(mix, images, labels), partial(_label_error, mix, images.shape)))
     parts = {
         "normals": partial(ops.sample_normal, n, scale.shape[0], seed=seed),
         "image": partial(fmix.low_frequency_image, normals, scale, height, width, False),
@@ -103,7 +110,7 @@ def fmix_group(images: Tensor) -> Group:
         "top k": partial(ops.mask_top_k, grey, k, soft),
     }
     contestants += [Contestant(name, call, lambda: 0.0) for name, call in parts.items()]  # checked with the whole
-    params = {"size": str(tuple(images.shape))}
+    params = {"size": str(tuple(images.shape)), "dtype": "float32"}
     return Group("FMix", params, contestants, 1 / (height * width) + 1e-6, ["ops.fmix_mask"])
 
 
@@ -146,7 +153,8 @@ def shapes_group(images: Tensor) -> Group:
 
     contestants = [Contestant("clone()", images.clone, lambda: 0.0)]
     contestants += [Contestant(call.__name__, call, partial(error, call)) for call in (grid, smooth)]
-    return Group("GridMix, SmoothMix masks", {"size": str(tuple(images.shape))}, contestants, 1e-6, ["clone()"])
+    params = {"size": str(tuple(images.shape)), "dtype": "float32"}
+    return Group("GridMix, SmoothMix", params, contestants, 1e-6, ["clone()"])
 
 
 def bench(options: argparse.Namespace) -> None:

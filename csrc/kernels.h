@@ -51,8 +51,8 @@ struct sumix_semantic_distance_args {
   void *alpha;     // (n, k)
 };
 
-/* How many pixels of an image of `size` a mask is to keep for lam: floor or ceil of lam size, each with probability 1/2,
- * and the half width of its soft edge in ranks. */
+/* How many pixels of an image of `size` a mask is to keep for lam, floor or ceil of lam size, each with probability
+ * 1/2, and the half width of its soft edge in ranks. */
 struct sumix_sample_top_k_args {
   const int64_t *seed;  // one
   int64_t n, size;
@@ -63,8 +63,8 @@ struct sumix_sample_top_k_args {
   float *exact_lam;  // (n): k / size
 };
 
-/* The k[i] largest pixels of image i become 1, the others 0, equal ones by index. With soft, the soft[i] ranks to either
- * side of the threshold ramp from 1 to 0. */
+/* The k[i] largest pixels of image i become 1, the others 0, equal ones by index. With soft, the soft[i] ranks to
+ * either side of the threshold ramp from 1 to 0. */
 struct sumix_mask_top_k_args {
   int64_t n, size;      // size: pixels of an image, below 2^31
   const float *grey;    // (n, size)

@@ -112,6 +112,19 @@ def test_where_the_objects_of_the_scenes_are_is_known():
     assert all(ratio.shape == (6,) and ((ratio >= 0) & (ratio <= 1)).all() for ratio in found.values())
 
 
+def test_bench_mask_reports_every_contestant_that_is_installed(tmp_path):
+    _, groups = run_bench("bench_mask", tmp_path / "mask.json")
+    ours = "ops.mask_top_k"
+    assert list(groups["mask_top_k", "float32"]) == [ours, "topk", "kthvalue", "sort"]
+    assert list(groups["mask_top_k, soft edge", "float32"]) == [ours, "sort"]
+    theirs = ["mixup, one a batch"] if peers.load("mixup") is not None else []
+    rows = groups["FMix", "float32"]
+    whole = ["ops.fmix_mask", "published spectrum", "eager twin", "... and a mix"]
+    assert list(rows) == [*whole, *theirs, "normals", "image", "k", "top k"]
+    assert all(row["ratio_to"]["ops.fmix_mask"] > 0 for row in rows.values())
+    assert list(groups["GridMix, SmoothMix", "float32"]) == ["clone()", "grid", "smooth"]
+
+
 def group_of(*contestants):
     return common.Group("copy", {"size": 3}, contestants, tolerance=1e-6, references=["right"])
 

@@ -20,8 +20,8 @@
  * more pixels are equal to it than may enter, and the first of them do.
  *
  * The keys lie in the output's own memory and become the mask in place: an image of 32 x 32 stays in the first-level
- * cache throughout. Two searches bound the soft edge; only its 2 s pixels are sorted, by radix from the lowest byte
- * that differs, which keeps the order of the indices.
+ * cache throughout. Two searches bound the soft edge; only its 2 s pixels are sorted, by radix, the lowest byte first,
+ * which keeps the order of the indices.
  */
 #include <math.h>
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sumix import reference
 from sumix.ops import checks, dispatch
-from sumix.ops.sample import _call, _seed
+from sumix.ops.sample import _seed
 
 _sample_top_k = torch.ops.sumix.sample_top_k.default
 _mask_top_k = torch.ops.sumix.mask_top_k.default
@@ -62,8 +62,16 @@ def sample_top_k(
     if checks.count(size, "size") >= 2**31:
         raise ValueError(f"size must be below 2^31, got {size}")
     max_soft = checks.number(max_soft, "max_soft", 0, 0.5)
+    source = _seed(seed, generator, None if isinstance(seed, Tensor) else lam.device)
+    checks.same_device(source, "seed", lam, "lam")
     lam = lam.detach().to(torch.float32).contiguous()
-    return _call(_sample_top_k, _seed(seed, generator, lam.device), lam, size, max_soft)
+    try:
+        if not dispatch.is_plain(source, lam):
+            return _sample_top_k(source, lam, size, max_soft)
+        with torch._C._AutoDispatchBelowAutograd():  # past autograd's Python layer
+            return _sample_top_k(source, lam, size, max_soft)
+    except RuntimeError as error:
+        checks.reraise(error)
 
 
 def mask_top_k(grey: Tensor, k: Tensor, soft: Tensor | None = None) -> Tensor:
@@ -106,7 +114,7 @@ def mask_top_k(grey: Tensor, k: Tensor, soft: Tensor | None = None) -> Tensor:
     given = (grey, k) if soft is None else (grey, k, soft)
     if dispatch.is_plain(*given):  # the op checks everything itself, in less time than the checks here take
         try:
-            with torch._C._AutoDispatchBelowAutograd():
+            with torch._C._AutoDispatchBelowAutograd():  # past autograd's Python layer
                 return _mask_top_k(grey, k, k.new_empty(0) if soft is None else soft)
         except RuntimeError:
             pass

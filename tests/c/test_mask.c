@@ -1,6 +1,10 @@
-/* The top-k mask without torch, in buffers of their exact size: every image against insertion into an ordered list, with
- * ties, equal pixels, NaN, infinities, both zeros and subnormals, values out of range, and the same bits on one thread
- * and on several.
+/* The top-k mask, and the number of pixels it keeps, without torch, in buffers of their exact size: every image against
+ * ranks counted pair by pair, with ties, equal pixels, NaN, infinities, both zeros and subnormals, values out of range,
+ * and the same bits on one thread and on several.
+ *
+ *   cc -std=c11 -D_GNU_SOURCE -g -O1 -fopenmp-simd -Wall -Wextra -Werror -fsanitize=address,undefined \
+ *      -fno-sanitize-recover=all -ffp-contract=off -DSUMIX_NO_CONTRACTION \
+ *      tests/c/test_mask.c csrc/cpu/[a-z]*.c -lm -lpthread -o test_mask && ./test_mask
  */
 #include <math.h>
 #include <string.h>
@@ -70,8 +74,39 @@ static void test_top_k(enum kind kind, int64_t n, int64_t size)
   free(grey), free(mask), free(k), free(soft);
 }
 
+static void test_sample(int64_t n, int64_t size, double max_soft)
+{
+  const int64_t seed = -3;
+  float *lam = exactly((size_t)n * sizeof *lam), *exact = exactly((size_t)n * sizeof *exact);
+  int64_t *k[2], *soft = exactly((size_t)n * sizeof *soft);
+  for (int64_t i = 0; i < n; i++) lam[i] = i < 2 ? (float)i : (float)uniform();
+  for (int t = 0; t < 2; t++) {
+    k[t] = exactly((size_t)n * sizeof **k);
+    num_threads = 1 + 2 * t;
+    const struct sumix_sample_top_k_args args = {&seed, n, size, max_soft, lam, k[t], soft, exact};
+    CHECK(sumix_sample_top_k_cpu_baseline(&args, &status) == 0);
+    for (int64_t i = 0; i < n; i++) {
+      const int64_t most = k[t][i] < size - k[t][i] ? k[t][i] : size - k[t][i];
+      CHECK(fabs((double)k[t][i] - (double)lam[i] * (double)size) < 1);
+      CHECK(soft[i] >= 0 && soft[i] <= most && (double)soft[i] <= max_soft * (double)size);
+      CHECK(exact[i] == (float)((double)k[t][i] / (double)size));
+    }
+  }
+  CHECK(n == 0 || memcmp(k[0], k[1], (size_t)n * sizeof **k) == 0);
+  free(lam), free(exact), free(k[0]), free(k[1]), free(soft);
+}
+
 static void test_bad_values(void)
 {
+  const int64_t seed = 0;
+  const float bad[] = {-0.1f, 1.1f, NAN};
+  float exact[2];
+  int64_t made[2], edge[2];
+  for (int b = 0; b < 3; b++) {
+    const float lam[] = {0.5f, bad[b]};
+    const struct sumix_sample_top_k_args sample = {&seed, 2, 9, 0.1, lam, made, edge, exact};
+    CHECK(sumix_sample_top_k_cpu_baseline(&sample, &status) == -1 && strstr(status.message, "lam[1]"));
+  }
   const float grey[6] = {0};
   float mask[6];
   int64_t k[] = {1, 2}, soft[] = {1, 1};
@@ -95,6 +130,8 @@ int main(void)
   for (enum kind kind = 0; kind < NUM_KINDS; kind++)
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
       for (int64_t n = 0; n <= 10; n += 5) test_top_k(kind, n, sizes[s]);
+  for (int64_t n = 0; n <= 2000; n += 500)
+    for (size_t s = 1; s < sizeof sizes / sizeof *sizes; s++) test_sample(n, sizes[s], (double)(s % 3) / 4);
   test_bad_values();
   puts("mask: passed");
   return 0;
