@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -19,8 +19,15 @@ ops, with boxes and ratios given, against the least that writing a mixed batch c
   clone()      reads and writes the batch once, into memory of its own; beyond what malloc keeps for the next call
                (32 MiB on Linux) the system must first find and clear it, page by page
   copy_()      the same into memory that is there already
-  ops.mix_box, ops.mix_linear
-  eager twin   sumix.reference.mix_box, mix_linear: the same in plain PyTorch, with a gather of the partners
+  ops.mix_box, ops.mix_linear, ops.mix_mask, ops.mix_resize
+               masks with large areas of 0 and of 1, as FMix has them; bilinear resizing
+  ops.mix_box_, ops.mix_resize_
+               the same, written to the batch itself
+  eager twin   sumix.reference.mix_box and so on: the same in plain PyTorch, with a gather of the partners
+mix_normalize, from a mixed 8-bit batch to what a network takes, against clone() of the float32 batch that it writes:
+  ops, box, ops, lam     ops.mix_normalize by a box or by a ratio
+  ops, step by step      ops.mix_box, then .float() / 255 - mean, / std
+  eager twin             the same as the first in plain PyTorch
 transforms, from a batch and its labels to a mixed batch and soft labels, sampling included (alpha 1):
   sumix                one box or ratio a sample, soft labels (N, K)
   sumix, one a batch   the same with per_sample=False
@@ -99,6 +106,14 @@ class Batch:
         (x1, x2), (y1, y2) = ends(width), ends(height)
         return torch.stack([x1, y1, x2, y2], dim=1)
 
+    @cached_property
+    def mask(self) -> Tensor:
+        """(N, H, W): large areas of 0 and of 1 with an edge between them."""
+        n, _, height, width = self.shape
+        coarse = torch.randn(n, 1, 4, 4, generator=self.generator)
+        smooth = F.interpolate(coarse, size=(height, width), mode="bilinear")[:, 0]
+        return (0.5 + 4 * smooth).clamp(0, 1)
+
     @property
     def params(self) -> dict[str, Any]:
         size = ", ".join(map(str, self.shape))
@@ -116,16 +131,57 @@ class Batch:
 
 
 def op_groups(batch: Batch) -> Iterator[Group]:
-    """mix_box and mix_linear, each beside clone()."""
-    x, perm = batch.images, batch.perm
-    for name, argument in (("mix_box", (batch.box, perm)), ("mix_linear", (batch.lam, perm))):
-        op, twin = getattr(ops, name), getattr(reference, name)
-        truth = twin(x.double(), *argument)
-        ways = {f"ops.{name}": partial(op, x, *argument), "eager twin": partial(twin, x, *argument)}
-        limits = {"clone()": x.clone, "copy_()": partial(torch.empty_like(x).copy_, x)}
-        contestants = [Contestant(way, call, partial(_distance, call, x)) for way, call in limits.items()]
-        contestants += [Contestant(way, call, partial(_distance, call, truth)) for way, call in ways.items()]
+    """Every mixing op beside clone()."""
+    x, perm, box = batch.images, batch.perm, batch.box
+    bilinear = torch.full_like(perm, 3)
+    jobs = {
+        "mix_box": (partial(ops.mix_box, x, box, perm), lambda x: reference.mix_box(x, box, perm)),
+        "mix_linear": (partial(ops.mix_linear, x, batch.lam, perm), lambda x: reference.mix_linear(x, batch.lam, perm)),
+        "mix_mask": (partial(ops.mix_mask, x, batch.mask, perm), lambda x: reference.mix_mask(x, batch.mask, perm)),
+        "mix_resize": (partial(ops.mix_resize, x, box, perm), lambda x: reference.mix_resize(x, box, bilinear, perm)),
+    }
+    in_place = {"mix_box": ops.mix_box_, "mix_resize": ops.mix_resize_}
+    for name, (op, twin) in jobs.items():
+        # The weights of a bilinear float32 image are of float32.
+        truth = twin(x.float() if name == "mix_resize" else x.double())
+        contestants = [*limits(x), Contestant(f"ops.{name}", op, partial(_distance, op, truth))]
+        if write := in_place.get(name):
+            once = partial(lambda write: write(x.clone(), box, perm), write)
+            contestants.append(
+                Contestant(f"ops.{name}_", partial(write, x.clone(), box, perm), partial(_distance, once, truth))
+            )
+        contestants.append(Contestant("eager twin", partial(twin, x), partial(_distance, partial(twin, x), truth)))
         yield batch.group(name, contestants, "clone()")
+    if x.dtype is torch.uint8:
+        yield normalize_group(batch)
+
+
+def limits(x: Tensor) -> list[Contestant]:
+    """The least that writing a batch can cost."""
+    ways = {"clone()": x.clone, "copy_()": partial(torch.empty_like(x).copy_, x)}
+    return [Contestant(way, call, partial(_distance, call, x)) for way, call in ways.items()]
+
+
+def normalize_group(batch: Batch) -> Group:
+    """mix_normalize beside clone() of its result, and the same step by step."""
+    x, perm, box, lam, absent = batch.images, batch.perm, batch.box, batch.lam, None
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+
+    def step_by_step() -> Tensor:
+        return (ops.mix_box(x, box, perm).float() / 255 - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+
+    def twin(mean: Tensor, std: Tensor, box: Tensor | None = box, mask: Tensor | None = None) -> Tensor:
+        return reference.mix_normalize(x, box, absent, mask, perm, mean, std, mean.dtype)
+
+    by_box, by_lam = twin(mean.double(), std.double()), twin(mean.double(), std.double(), None, lam.view(-1, 1, 1))
+    ways = {
+        "ops, box": (partial(ops.mix_normalize, x, perm, box=box, mean=mean, std=std), by_box),
+        "ops, lam": (partial(ops.mix_normalize, x, perm, lam=lam, mean=mean, std=std), by_lam),
+        "ops, step by step": (step_by_step, by_box),
+        "eager twin": (partial(twin, mean, std), by_box),
+    }
+    contestants = [Contestant(way, call, partial(_distance, call, truth)) for way, (call, truth) in ways.items()]
+    return replace(batch.group("mix_normalize", [*limits(x.float()), *contestants], "clone()"), tolerance=1e-5)
 
 
 def _distance(call: Callable[[], Tensor], truth: Tensor) -> float:

@@ -67,8 +67,9 @@ def test_bench_mix_reports_every_contestant_that_is_installed(tmp_path):
     order["mixup"] = ["mixup"]
     theirs = [row for name, rows in order.items() if name in installed for row in rows]
     for dtype in ("float32", "uint8"):
-        for op in ("mix_box", "mix_linear"):
-            assert list(groups[op, dtype]) == ["clone()", "copy_()", f"ops.{op}", "eager twin"]
+        for op in ("mix_box", "mix_linear", "mix_mask", "mix_resize"):
+            in_place = [f"ops.{op}_"] if op in ("mix_box", "mix_resize") else []
+            assert list(groups[op, dtype]) == ["clone()", "copy_()", f"ops.{op}", *in_place, "eager twin"]
             assert set(groups[op, dtype]["eager twin"]["ratio_to"]) == {"clone()"}
     for kind in ("CutMix", "MixUp"):
         assert list(groups[kind, "float32"]) == SUMIX + theirs

@@ -46,6 +46,9 @@ def test_every_instruction_set_gives_the_same(isa, tmp_path):
         x, box = torch.randn(33, 3, 7, 9), torch.tensor([[1, 2, 8, 5]] * 33)
         others = [ops.uncertainty(z.half()), ops.uncertainty(z.double()), ops.semantic_distance(z, r, y)]
         others += [ops.mix_box(x, box, perm), ops.mix_linear(x, lam, perm), ops.mix_linear(x.bfloat16(), lam, perm)]
+        mask, images = torch.rand(33, 7, 9), torch.randint(256, (33, 3, 7, 9), dtype=torch.uint8)
+        others += [ops.mix_mask(x, mask, perm), ops.mix_mask(x, mask > 0.5, perm), ops.mix_resize(x, box, perm)]
+        others += [ops.mix_normalize(images, perm, mask=mask, mean=(0, 0, 0), std=(1, 1, 1))]
         torch.save([loss, *parts, *grads, *others], "result.pt")
     """
     done = run(sys.executable, "-c", script, env={**os.environ, "SUMIX_CPU_ISA": isa}, cwd=tmp_path)

@@ -21,6 +21,8 @@ def loss_of(z):
 DIFFERENTIABLE = [
     (lambda x: ops.mix_box(x, BOX, PERM), (N, 3, 4, 4)),
     (lambda x: ops.mix_linear(x, torch.full((N,), 0.25), PERM), (N, 3)),
+    (lambda x: ops.mix_mask(x, torch.full((N, 4, 4), 0.25), PERM), (N, 3, 4, 4)),
+    (lambda x: ops.mix_resize(x, BOX, PERM), (N, 3, 4, 4)),
     (lambda x: CutMix()(x, Y)[0], (N, 3, 4, 4)),
     (lambda x: MixUp()(x, Y)[0], (N, 3)),
     (ops.uncertainty, (N, K)),
@@ -39,7 +41,7 @@ def test_forward_mode_is_refused_not_zero(function, shape):
         torch.func.jvp(function, (x,), (torch.ones_like(x),))
 
 
-@pytest.mark.parametrize(("function", "shape"), [DIFFERENTIABLE[0], DIFFERENTIABLE[1], DIFFERENTIABLE[5]])
+@pytest.mark.parametrize(("function", "shape"), [*DIFFERENTIABLE[:4], DIFFERENTIABLE[-1]])
 def test_vmap_keeps_the_gradient(function, shape):
     x = torch.randn(2, *shape, dtype=torch.float64, requires_grad=True)
     got, want = torch.vmap(function)(x), torch.stack([function(part) for part in x])

@@ -82,13 +82,13 @@ static inline const float *float_weights(const struct mask *mask, int64_t i, int
   return spread;
 }
 
-/* Called when one was found to be out of range. */
+/* What a kernel failed of: a weight out of range, or if there is none, memory. */
 static inline int find_wrong_weight(const struct sumix_mask *mask, const struct sumix_layout *l,
                                     struct sumix_status *status)
 {
   const int64_t height = mask->uniform ? 1 : l->height, width = mask->uniform ? 1 : l->width;
   const float *const values = mask->values;
-  for (int64_t k = 0; k < l->n * height * width; k++)
+  for (int64_t k = 0; !mask->binary && k < l->n * height * width; k++)
     SUMIX_CHECK(values[k] >= 0 && values[k] <= 1, status, "mask[%lld, %lld, %lld] is %g, expected 0 to 1",
                 (long long)(k / width / height), (long long)(k / width % height), (long long)(k % width),
                 (double)values[k]);
