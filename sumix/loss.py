@@ -4,11 +4,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sumix import reference
+from sumix import ranks, reference
 from sumix.head import SUMixOutput
 from sumix.ops import checks
 from sumix.ops.loss import Options, SUMixParts, resolve_options, run
 from sumix.ops.masked_similarity import masked_similarity
+from sumix.partners import beside_partners, only
 from sumix.target import MixTarget
 
 RATIOS = (*reference.RATIOS, *reference.EVIDENCES)
@@ -47,6 +48,11 @@ class SUMixLoss(nn.Module):
         In [0, 1], in the classification term only.
     ignore_index : int
         Labels of this value, -100 unless given, do not count.
+    cross_rank : bool or torch.distributed.ProcessGroup
+        For the targets of a transform with `cross_rank`: the partners' outputs are gathered from all ranks of the
+        default group, or of this one, with gradient. The loss is that of the own rank's samples; averaged over ranks,
+        as DistributedDataParallel does with gradients, it is what one process makes of the whole batch (but for class
+        weights, `weighting="batch"` and ratio "published" without a `distance_scale`, which look at the rank's batch).
     return_parts : bool
         Return `(loss, SUMixParts(lam, classification, regularizer))`, each part of shape (N,) and without gradient.
 
@@ -112,6 +118,7 @@ class SUMixLoss(nn.Module):
         label_smoothing: float = 0.0,
         ignore_index: int = -100,
         return_parts: bool = False,
+        cross_rank: Any = False,
     ) -> None:
         super().__init__()
         if weight is not None and (checks.floating(weight, "weight").ndim != 1 or weight.numel() == 0):
@@ -120,6 +127,7 @@ class SUMixLoss(nn.Module):
         self.distance_scale, self.reduction = distance_scale, reduction
         self.label_smoothing, self.ignore_index = label_smoothing, ignore_index
         self.return_parts = checks.flag(return_parts, "return_parts")
+        self.cross_rank = ranks.check(cross_rank)
         self.register_buffer("weight", weight)
         self._resolve()  # refuses here what would fail in the first step
 
@@ -168,35 +176,40 @@ class SUMixLoss(nn.Module):
                     "SUMixLoss cannot look up; for CrossEntropyLoss there is target.soft(num_classes)"
                 )
         options = self._options or self._resolve()
-        learned = self._learn(raw, r, target, features, objects) if self.ratio in reference.EVIDENCES else None
-        tensors = (z, r, v, u, target.y_a, target.y_b, target.perm, target.lam, self.weight, learned)
-        loss, parts = run(*tensors, options)
+        maps = self._maps(raw, features, objects) if self.ratio in reference.EVIDENCES else None
+        n = None
+        if self.cross_rank is not False:
+            if self.ratio == "published" and self.distance_scale is None:
+                options = options._replace(distance_scale=float(z.shape[0]))
+            n = checks.rows(z, "mixed").shape[0]
+            z, r, v, u, target, maps = beside_partners(z, r, v, u, target, maps, ranks.group_of(self.cross_rank))
+        learned = None if maps is None else self._learn(raw, r, target, maps)
+        y_a, y_b = (target.y_a, target.y_b) if n is None else only(n, target, self.ignore_index)
+        loss, parts = run(z, r, v, u, y_a, y_b, target.perm, target.lam, self.weight, learned, options)
+        if n is not None:
+            loss, parts = (loss if loss.ndim == 0 else loss[:n]), parts[:, :n]
         return (loss, SUMixParts(*parts.unbind(0))) if self.return_parts else loss
 
-    def _learn(
-        self,
-        raw: SUMixOutput | Tensor,
-        logits: Tensor,
-        target: MixTarget,
-        features: Tensor | None,
-        objects: Tensor | None,
-    ) -> Tensor:
-        """lam~ (N,) from what is visible of each image's evidence."""
-        classes = {}
+    def _maps(self, raw: SUMixOutput | Tensor, features: Tensor | None, objects: Tensor | None) -> Tensor:
+        """What the ratio reads of the raw images: object masks or feature maps."""
         if self.ratio == "object":
             if objects is None:
                 raise ValueError(
                     'objects must be given for ratio="object": masks (N, H, W) of the unmixed images, '
                     "criterion(mixed, raw, target, objects=masks)"
                 )
-            maps = objects
-        else:
-            maps = features if features is not None or not isinstance(raw, SUMixOutput) else raw.features
-            if maps is None:
-                raise ValueError(
-                    f'ratio="{self.ratio}" needs the raw images\' last feature map: call capture_features(model) once, '
-                    "give SUMixHead the map (N, D, h, w) in place of pooled features, or pass features="
-                )
+            return objects
+        maps = features if features is not None or not isinstance(raw, SUMixOutput) else raw.features
+        if maps is None:
+            raise ValueError(
+                f'ratio="{self.ratio}" needs the raw images\' last feature map: call capture_features(model) once, '
+                "give SUMixHead the map (N, D, h, w) in place of pooled features, or pass features="
+            )
+        return maps
+
+    def _learn(self, raw: SUMixOutput | Tensor, logits: Tensor, target: MixTarget, maps: Tensor) -> Tensor:
+        """lam~ (N,) from what is visible of each image's evidence."""
+        classes = {}
         if self.ratio == "cam":
             weight = raw.class_weight if isinstance(raw, SUMixOutput) else None
             if weight is None:

@@ -7,7 +7,7 @@ import torch
 from torch import distributed as dist
 from torch import multiprocessing
 
-from sumix import CutMix, MixUp
+from sumix import CutMix, MixUp, SUMixLoss, SUMixOutput
 from tests.mixers import MIXERS
 
 NAMES = ("CutMix", "MixUp", "SaliencyMix", "FMix", "ResizeMix bilinear", "RandomMix all")
@@ -23,6 +23,40 @@ def batch():
     )
 
 
+# The loss of one process, and what it takes to be that of two.
+RATIOS = {
+    "semantic": {},
+    "published": {"distance_scale": 3.0},
+    "area": {"reduction": "none"},
+    "feature": {"label_smoothing": 0.1},
+    "cam": {"reduction": "sum"},
+    "object": {},
+}
+
+
+def network_outputs():
+    """z, v, r, u."""
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(N, 4, generator=generator, dtype=torch.float64) for _ in range(4)]
+
+
+def features():
+    return torch.rand(N, 5, 4, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+
+def criterion(ratio, **options):
+    return SUMixLoss(gamma=0.4, ratio=ratio, return_parts=True, **options)
+
+
+def loss_and_gradients(losses, outputs, target, maps):
+    z, v, r, u = outputs
+    weight = torch.linspace(-1, 1, 20, dtype=torch.float64).view(4, 5)
+    raw = SUMixOutput(r, u, maps, class_weight=weight)
+    objects = {"objects": maps[:, 0]} if losses.ratio == "object" else {}
+    loss, parts = losses(SUMixOutput(z, v), raw, target, **objects)
+    return loss.detach(), parts.lam, *torch.autograd.grad(loss.sum(), outputs, materialize_grads=True)
+
+
 def one_of_two(rank, folder):
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # whatever the host's name resolves to
@@ -35,13 +69,20 @@ def one_of_two(rank, folder):
             mix = MIXERS[name](cross_rank=True, ignore_index=99, per_sample=per_sample, partners="cross_class")
             seed = torch.tensor(5 if rank == 0 else 6)  # the first rank's counts
             results[name, per_sample] = mix(images, labels, maps, seed=seed)
+    outputs = [part[mine].clone().requires_grad_() for part in network_outputs()]
+    for ratio, options in RATIOS.items():
+        losses = criterion(ratio, **options, cross_rank=True)
+        target = results["CutMix", True][1]
+        results[ratio] = loss_and_gradients(losses, outputs, target, features()[mine])
     soft = CutMix(cross_rank=dist.group.WORLD, num_classes=4)(images, labels)[1]
     assert soft.shape == (N // 2, 4)
     with pytest.raises(ValueError, match="images must not require gradients with cross_rank"):
         CutMix(cross_rank=True)(images.clone().requires_grad_(), labels)
-    torch.save(
-        {key: (mixed, tuple(target), maps) for key, (mixed, target, maps) in results.items()}, f"{folder}/{rank}"
-    )
+    # Plain tuples, for torch.load.
+    plain = {
+        key: [tuple(part) if isinstance(part, tuple) else part for part in parts] for key, parts in results.items()
+    }
+    torch.save(plain, f"{folder}/{rank}")
     dist.destroy_process_group()
 
 
@@ -61,6 +102,17 @@ def test_two_ranks_mix_as_one(tmp_path):
                 assert torch.equal(torch.cat([one, other]), part)
             crossed += int((said_first[3] >= N // 2).sum())
     assert crossed > 0
+    target = MIXERS["CutMix"](partners="cross_class")(images, labels, seed=5)[1]
+    for ratio, options in RATIOS.items():
+        outputs = [part.requires_grad_() for part in network_outputs()]
+        loss, lam, *grads = loss_and_gradients(criterion(ratio, **options), outputs, target, features())
+        (first, lam_first, *grads_first), (second, lam_second, *grads_second) = (half[ratio] for half in halves)
+        torch.testing.assert_close(torch.cat([lam_first, lam_second]), lam)
+        share = 2 if options.get("reduction", "mean") == "mean" else 1  # DistributedDataParallel takes the mean
+        both = torch.cat([first, second]) if loss.ndim else (first + second) / share
+        torch.testing.assert_close(both, loss)
+        for one, other, whole in zip(grads_first, grads_second, grads, strict=True):
+            torch.testing.assert_close(torch.cat([one, other]) / share, whole)
 
 
 def test_misuse_is_named():

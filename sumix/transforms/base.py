@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor, nn
 
+from sumix import ranks
 from sumix.ops import checks, dispatch
 from sumix.ops.mix import LINEAR_DTYPES
 from sumix.ops.mix_normalize import mix_normalize
@@ -14,7 +15,8 @@ from sumix.ops.sample import PARTNERS, sample_perm
 from sumix.ops.sample import _seed as as_seed
 from sumix.recipe import Recipe, check_label_map, mix_labels, mix_pixels
 from sumix.target import MixTarget
-from sumix.transforms import docs, ranks
+from sumix.transforms import docs
+from sumix.transforms import ranks as across
 
 Normalize = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]
 
@@ -124,7 +126,7 @@ class Mixer(nn.Module):
         labels = _labels(labels, images, self.num_classes)
         seed = self._seed(images, generator, seed)
         if self.cross_rank is not False:
-            return ranks.forward(self, images, labels, extras, seed)
+            return across.forward(self, images, labels, extras, seed)
         perm = self.draw_partners(labels, seed)
         recipe = self.recipe(images, perm, seed)
         target = self.target(labels, _partners_of(labels, perm), perm, recipe, images)

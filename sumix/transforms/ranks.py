@@ -12,32 +12,11 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from sumix.ranks import gather, group_of
 from sumix.recipe import Recipe
 
 if TYPE_CHECKING:
     from sumix.transforms.base import Mixer
-
-
-def check(value: Any) -> Any:
-    """Fail unless `value` is a bool or a process group."""
-    if isinstance(value, bool) or (dist.is_available() and isinstance(value, dist.ProcessGroup)):
-        return value
-    raise TypeError(f"cross_rank must be a bool or a torch.distributed.ProcessGroup, got {type(value).__name__}")
-
-
-def group_of(cross_rank: Any) -> dist.ProcessGroup:
-    """The process group that `cross_rank` means."""
-    if not dist.is_available() or not dist.is_initialized():
-        raise ValueError("cross_rank must be False, or torch.distributed.init_process_group be called first")
-    return dist.group.WORLD if cross_rank is True else cross_rank
-
-
-def gather(x: Tensor, group: dist.ProcessGroup) -> Tensor:
-    """The rows of all ranks, one after the other; every rank must have as many."""
-    rows = x.detach().contiguous()
-    everyone = rows.new_empty((dist.get_world_size(group) * rows.shape[0], *rows.shape[1:]))
-    dist.all_gather_into_tensor(everyone, rows, group=group)
-    return everyone
 
 
 def forward(mixer: Mixer, images: Tensor, labels: Tensor, extras: tuple[Any, ...], seed: Tensor) -> tuple[Any, ...]:
