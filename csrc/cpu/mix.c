@@ -89,7 +89,7 @@ int SUMIX_KERNEL(mix_box)(const struct sumix_mix_box_args *a, struct sumix_statu
 
 /* ---- What computes: once for float, which also serves halves and small integers, once for double ---- */
 
-/* The commonest integers in registers from end to end: passing through scratch takes a third longer. */
+/* The commonest integers in registers from end to end: passing through scratch takes an eighth longer. */
 static void mean_of_bytes(uint8_t *restrict out, const uint8_t *restrict a, const uint8_t *restrict b, int64_t k,
                           float lam)
 {
