@@ -26,7 +26,7 @@ examples:
 
 needs matplotlib and Pillow: pip install sumix[show]
 """
-JPEG = {"quality": 90, "subsampling": 0}  # colours at full resolution, for the sake of the text
+JPEG = {"quality": 85}
 
 
 def load(paths: list[Path], size: int) -> Tensor:

@@ -29,7 +29,7 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PUBLISHED_BATCH = 100.0
 
 # Of the figure, in inches.
-CELL, GAP, MARGIN, TITLE, LINE, LEADING = 1.2, 0.05, 0.06, 0.24, 0.2, 0.135
+CELL, GAP, MARGIN, TITLE, LINE, LEADING = 1.2, 0.05, 0.06, 0.24, 0.2, 0.112
 
 
 def make_mixers(names: Iterable[str] = tuple(MIXERS), *, alpha: float = 1.0) -> dict[str, Mixer]:
