@@ -114,7 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
         nargs="+",
         metavar="NAME",
         choices=visualize.RATIOS,
-        help="some of " + ", ".join(visualize.RATIOS) + " (all that the model allows)",
+        help="some of " + ", ".join(visualize.RATIOS) + " (all that it allows), published as in a batch of 100",
     )
     of_model.add_argument("--layer", metavar="NAME", help="that gives the feature map, if not found by itself")
     for name, values in zip(("mean", "std"), visualize.IMAGENET, strict=True):

@@ -353,8 +353,8 @@ def test_models_of_other_kinds(images):
     capture_features(captured)
     captured.eval()(images / 255)  # its hooks have done what they do to the model
     captured.train()
-    fussy, parallel, compiled = classifier.Fussy(), nn.DataParallel(plain), torch.compile(plain)
-    for model in (head, captured, fussy, parallel, compiled):
+    fussy, parallel = classifier.Fussy(), nn.DataParallel(plain)
+    for model in (head, captured, fussy, parallel):
         before = state_of(model)
         found = visualize.ratios(model, images / 255, mixed, target)
         assert list(found) == list(want)
