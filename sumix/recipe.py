@@ -39,6 +39,8 @@ def mix_pixels(x: Tensor, recipe: Recipe, perm: Tensor) -> Tensor:
     """Mix images, differentiably."""
     if recipe.box is None:
         return mix_linear(x, recipe.lam, perm) if recipe.mask is None else mix_mask(x, recipe.mask, perm)
+    if recipe.resize is None and recipe.mask is not None:
+        return mix_mask(x, _with_holes(recipe.mask, recipe.box, x), perm)  # in one pass
     pasted = mix_box(x, recipe.box, perm) if recipe.resize is None else mix_resize(x, recipe.box, perm, recipe.resize)
     if recipe.mask is None:
         return pasted
@@ -58,6 +60,17 @@ def mix_labels(x: Tensor, recipe: Recipe, perm: Tensor, ignore_index: int) -> Te
         return blended
     pasted = mix_pixels(x, recipe._replace(mask=None, resize=resize), perm)
     return pasted.where(_is_pasted(recipe.box, x), blended)
+
+
+def _with_holes(mask: Tensor, box: Tensor, x: Tensor) -> Tensor:
+    """The mask (N, H, W) or (N, L), 0 in the boxes."""
+    low, high = box.tensor_split(2, dim=1)
+    inside = []
+    for side in range(low.shape[1]):  # x, and y
+        at = torch.arange(x.shape[-1 - side], device=x.device)
+        inside.append((at >= low[:, side, None]) & (at < high[:, side, None]))
+    holes = inside[0] if len(inside) == 1 else inside[1].unsqueeze(2) & inside[0].unsqueeze(1)
+    return mask.masked_fill(holes, 0) if mask.shape == holes.shape else mask.where(~holes, 0)
 
 
 def _is_pasted(box: Tensor, x: Tensor) -> Tensor:

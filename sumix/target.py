@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from sumix.ops import checks
+from sumix.ops.mix import soft_labels
 from sumix.recipe import Recipe, check_label_map, mix_labels, mix_pixels
-
-_soft_labels = torch.ops.sumix.soft_labels.default
 
 
 class MixTarget(NamedTuple):
@@ -83,10 +82,7 @@ class MixTarget(NamedTuple):
         y_a = checks.indices(self.y_a, "y_a", self.lam, "lam")
         y_b = checks.indices(self.y_b, "y_b", self.lam, "lam")
         lam = checks.ratios(self.lam, "lam", y_a, "y_a", torch.float32)
-        try:
-            return _soft_labels(y_a, y_b, lam, num_classes, smoothing)
-        except RuntimeError as error:
-            checks.reraise(error)
+        return soft_labels(y_a, y_b, lam, num_classes, smoothing)
 
     def _blend(self, num_classes: int, smoothing: float) -> Tensor:
         """`soft` of labels that are soft already."""

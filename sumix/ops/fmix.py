@@ -9,7 +9,7 @@ from torch import Tensor
 from sumix.ops import checks
 from sumix.ops.mask import mask_top_k, sample_top_k
 from sumix.ops.mask_shapes import sides_of
-from sumix.ops.sample import _seed, sample_normal
+from sumix.ops.sample import as_seed, sample_normal
 
 SPECTRA = ("paper", "published")
 
@@ -77,7 +77,7 @@ def fmix_mask(
     published = checks.choice(spectrum, "spectrum", SPECTRA) == 1
     if published and sides[0] < 2:
         raise ValueError(f'size must be at least 2 in its first dimension for spectrum="published", got {size}')
-    seed = _seed(seed, generator, lam.device)
+    seed = as_seed(seed, generator, lam.device)
     k, soft, exact = sample_top_k(lam, height * width, max_soft=max_soft, seed=seed)
     if torch.compiler.is_compiling() or type(lam) is not Tensor:
         # Below, the op keeps complex numbers out of the compiler's sight, which has no code for them and says so.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sumix import reference
 from sumix.ops import checks, dispatch
-from sumix.ops.sample import _seed
+from sumix.ops.sample import as_seed
 
 _sample_top_k = torch.ops.sumix.sample_top_k.default
 _mask_top_k = torch.ops.sumix.mask_top_k.default
@@ -62,7 +62,7 @@ def sample_top_k(
     if checks.count(size, "size") >= 2**31:
         raise ValueError(f"size must be below 2^31, got {size}")
     max_soft = checks.number(max_soft, "max_soft", 0, 0.5)
-    source = _seed(seed, generator, None if isinstance(seed, Tensor) else lam.device)
+    source = as_seed(seed, generator, None if isinstance(seed, Tensor) else lam.device)
     checks.same_device(source, "seed", lam, "lam")
     lam = lam.detach().to(torch.float32).contiguous()
     try:

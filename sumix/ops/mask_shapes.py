@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from sumix.ops import checks
-from sumix.ops.sample import _size, sample_uniform
+from sumix.ops.sample import as_size, sample_uniform
 
 
 def sides_of(size: int | Sequence[int]) -> tuple[int, ...]:
     """(height, width), or (length,) for signals; each at least 1."""
     if isinstance(size, Sequence) and len(size) == 1:
         size = size[0]
-    sides = _size(size)[1:] if isinstance(size, int) else _size(size)
+    sides = as_size(size)[1:] if isinstance(size, int) else as_size(size)
     for side in sides:
         checks.count(side, "size")
     return sides

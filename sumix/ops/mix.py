@@ -13,6 +13,7 @@ _mix_box = torch.ops.sumix.mix_box.default
 _mix_box_backward = torch.ops.sumix.mix_box_backward.default
 _mix_linear = torch.ops.sumix.mix_linear.default
 _mix_linear_backward = torch.ops.sumix.mix_linear_backward.default
+_soft_labels = torch.ops.sumix.soft_labels.default
 
 LINEAR_DTYPES = (*checks.FLOATS, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -165,6 +166,18 @@ def fake(x: Tensor, *how: Tensor) -> Tensor:
 for _name in ("mix_box", "mix_box_backward", "mix_linear", "mix_linear_backward"):
     torch.library.impl(f"sumix::{_name}", "default", fallback(_name))
     torch.library.register_fake(f"sumix::{_name}", fake)
+
+
+def soft_labels(y_a: Tensor, y_b: Tensor, lam: Tensor, num_classes: int, label_smoothing: float) -> Tensor:
+    """Targets (N, num_classes) from int64 labels (N,) and their float32 weights (N,); see `MixTarget.soft`."""
+    try:
+        if not dispatch.is_plain(y_a, y_b, lam):
+            return _soft_labels(y_a, y_b, lam, num_classes, label_smoothing)
+        with torch._C._AutoDispatchBelowAutograd():
+            return _soft_labels(y_a, y_b, lam, num_classes, label_smoothing)
+    except RuntimeError as error:
+        checks.reraise(error)
+
 
 torch.library.impl("sumix::soft_labels", "default", reference.soft_labels)
 

@@ -99,7 +99,7 @@ def sample_lam(
     Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
     """
     n, alpha, p = checks.integer(n, "n", 0), checks.positive(alpha, "alpha"), checks.number(p, "p", 0, 1)
-    return _call(_sample_lam, _seed(seed, generator, device), n, alpha, p)
+    return _call(_sample_lam, as_seed(seed, generator, device), n, alpha, p)
 
 
 def sample_perm(
@@ -153,13 +153,13 @@ def sample_perm(
             raise TypeError(f"labels must be an integer tensor, got {labels.dtype}")
         if labels.ndim != 1 or labels.shape[0] != n:
             raise ValueError(f"labels must be (n,) = ({n},), got {checks.shape(labels)}")
-        source = _seed(seed, generator, labels.device if device is None else device)
+        source = as_seed(seed, generator, labels.device if device is None else device)
         checks.same_device(labels, "labels", source, "the seed")
         labels = labels.to(torch.int64).contiguous()
     else:
         if labels is not None:
             raise ValueError(f'labels must be None unless partners is "cross_class", got partners={partners!r}')
-        source = _seed(seed, generator, device)
+        source = as_seed(seed, generator, device)
         labels = source.new_empty(0)
     return _call(_sample_perm, source, labels, n, which)
 
@@ -221,7 +221,7 @@ def sample_box(
     Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", ICCV 2019.
     Qin et al., "ResizeMix: Mixing Data with Preserved Object Information and True Labels", 2020.
     """
-    n, (height, width) = checks.integer(n, "n", 0), _size(size)
+    n, (height, width) = checks.integer(n, "n", 0), as_size(size)
     which = checks.choice(kind, "kind", KINDS)
     if kind == "resize":
         alpha = checks.number(alpha, "alpha", 0)
@@ -230,7 +230,7 @@ def sample_box(
     p, low, high = checks.number(p, "p", 0, 1), checks.number(low, "low", 0, 1), checks.number(high, "high", 0, 1)
     if low > high:
         raise ValueError(f"low must be at most high, got {low:g} and {high:g}")
-    return _call(_sample_box, _seed(seed, generator, device), n, height, width, which, float(alpha), p, low, high)
+    return _call(_sample_box, as_seed(seed, generator, device), n, height, width, which, float(alpha), p, low, high)
 
 
 def cut_box(lam: Tensor, centre: Tensor, size: int | Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -270,7 +270,7 @@ def cut_box(lam: Tensor, centre: Tensor, size: int | Sequence[int]) -> tuple[Ten
     if dispatch.is_plain(lam, centre) and lam.dtype is torch.float32 and centre.dtype is torch.int64:
         try:  # the op checks its arguments itself, in less time than the checks here take
             with torch._C._AutoDispatchBelowAutograd():  # past autograd's Python layer
-                return _cut_box(lam, centre, *_size(size))
+                return _cut_box(lam, centre, *as_size(size))
         except RuntimeError:
             pass  # the checks say more
     if checks.floating(lam, "lam").ndim != 1:
@@ -280,7 +280,7 @@ def cut_box(lam: Tensor, centre: Tensor, size: int | Sequence[int]) -> tuple[Ten
     if centre.shape != (lam.shape[0], 2):
         raise ValueError(f"centre must be (N, 2) = ({lam.shape[0]}, 2), got {checks.shape(centre)}")
     checks.same_device(centre, "centre", lam, "lam")
-    height, width = _size(size)
+    height, width = as_size(size)
     lam, centre = lam.detach().to(torch.float32).contiguous(), centre.to(torch.int64).contiguous()
     return _call(_cut_box, lam, centre, height, width)
 
@@ -303,7 +303,7 @@ def sample_uniform(
         See `sample_lam`, also for what is raised.
     """
     n, size = checks.integer(n, "n", 0), checks.integer(size, "size", 0)
-    return _call(_sample_uniform, _seed(seed, generator, device), n, size)
+    return _call(_sample_uniform, as_seed(seed, generator, device), n, size)
 
 
 def sample_normal(
@@ -328,7 +328,7 @@ def sample_normal(
     Box and Muller, "A note on the generation of random normal deviates", 1958.
     """
     n, size = checks.integer(n, "n", 0), checks.integer(size, "size", 0)
-    return _call(_sample_normal, _seed(seed, generator, device), n, size)
+    return _call(_sample_normal, as_seed(seed, generator, device), n, size)
 
 
 def sample_seed(
@@ -347,10 +347,33 @@ def sample_seed(
     seed, generator, device
         See `sample_lam`, also for what is raised.
     """
-    return _call(_sample_seed, _seed(seed, generator, device), checks.integer(n, "n", 0))
+    return _call(_sample_seed, as_seed(seed, generator, device), checks.integer(n, "n", 0))
 
 
-def _seed(seed: Any, generator: torch.Generator | None, device: Device) -> Tensor:
+# What the transforms call: their options were checked when they were made, and the kernels check again.
+
+
+def lam_of(seed: Tensor, n: int, alpha: float, p: float) -> Tensor:
+    """`sample_lam`."""
+    return _call(_sample_lam, seed, n, alpha, p)
+
+
+def perm_of(seed: Tensor, n: int, partners: str, labels: Tensor | None = None) -> Tensor:
+    """`sample_perm`, with int64 labels."""
+    labels = seed.new_empty(0) if labels is None else labels
+    return _call(_sample_perm, seed, labels, n, checks.choice(partners, "partners", PARTNERS))
+
+
+def box_of(
+    seed: Tensor, n: int, size: tuple[int, ...], kind: str, alpha: float, p: float, low: float = 0, high: float = 0
+) -> tuple[Tensor, Tensor]:
+    """`sample_box`, with the sizes of signals too, whose boxes are (n, 2)."""
+    signals = len(size) == 1
+    box, lam = _call(_sample_box, seed, n, 1 if signals else size[0], size[-1], KINDS.index(kind), alpha, p, low, high)
+    return (box[:, ::2].contiguous() if signals else box), lam
+
+
+def as_seed(seed: Any, generator: torch.Generator | None, device: Device) -> Tensor:
     """The seed to draw from, (), int64, on the device."""
     if seed is None:
         return draw_seed(device, generator)
@@ -367,7 +390,7 @@ def _seed(seed: Any, generator: torch.Generator | None, device: Device) -> Tenso
     return seed if seed.dtype is torch.int64 else seed.to(torch.int64)
 
 
-def _size(size: Any) -> tuple[int, int]:
+def as_size(size: Any) -> tuple[int, int]:
     """Height and width."""
     if isinstance(size, int):
         size = (1, size)

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 
 from sumix import ranks
 from sumix.ops import checks, dispatch
-from sumix.ops.mix import LINEAR_DTYPES
+from sumix.ops.mix import LINEAR_DTYPES, soft_labels
 from sumix.ops.mix_normalize import mix_normalize
-from sumix.ops.sample import PARTNERS, sample_perm
-from sumix.ops.sample import _seed as as_seed
+from sumix.ops.sample import PARTNERS, as_seed, perm_of
 from sumix.recipe import Recipe, check_label_map, mix_labels, mix_pixels
 from sumix.target import MixTarget
 from sumix.transforms import docs
@@ -139,10 +138,10 @@ class Mixer(nn.Module):
     def draw_partners(self, labels: Tensor, seed: Tensor) -> Tensor:
         """A partner for each row of labels."""
         if self.partners != "cross_class":
-            return sample_perm(labels.shape[0], partners=self.partners, seed=seed)
+            return perm_of(seed, labels.shape[0], self.partners)
         if labels.ndim == 2:
             raise ValueError("labels must be (N,), integer, for partners of another class")
-        return sample_perm(labels.shape[0], partners=self.partners, labels=labels, seed=seed)
+        return perm_of(seed, labels.shape[0], self.partners, labels)
 
     def recipe(self, images: Tensor, perm: Tensor, seed: Tensor) -> Recipe:
         """The recipe of the whole batch."""
@@ -168,6 +167,8 @@ class Mixer(nn.Module):
 
     def target(self, y_a: Tensor, y_b: Tensor, perm: Tensor, recipe: Recipe, images: Tensor) -> MixTarget | Tensor:
         """What forward returns beside the images."""
+        if self.num_classes is not None and y_a.ndim == 1:
+            return soft_labels(y_a, y_b, recipe.lam, self.num_classes, self.label_smoothing)
         whole = recipe.box is None and recipe.mask is None
         target = MixTarget(y_a, y_b, recipe.lam, perm, *recipe[1:], None if whole else self.size(images))
         return target if self.num_classes is None else target.soft(self.num_classes, self.label_smoothing)

@@ -4,7 +4,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from sumix.ops import checks
-from sumix.ops.sample import sample_box, sample_lam
+from sumix.ops.sample import box_of, lam_of
 from sumix.recipe import Recipe
 from sumix.transforms.base import MixerOptions
 from sumix.transforms.boxes import BoxMixer
@@ -63,12 +63,7 @@ class CutMix(BoxMixer):
     def draw(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
         """Boxes anywhere."""
         if self.minmax is not None:
-            low, high = self.minmax
-            box, lam = sample_box(n, size, kind="minmax", low=low, high=high, p=self.p, seed=seed)
-            return Recipe(lam, box)
-        if len(size) == 1:
-            box, lam = sample_box(n, size[0], kind="span", alpha=self.alpha, p=self.p, seed=seed)
-            box = box[:, ::2].contiguous()
+            box, lam = box_of(seed, n, size, "minmax", 0, self.p, *self.minmax)
         else:
-            box, lam = sample_box(n, size, kind="cut", alpha=self.alpha, p=self.p, seed=seed)
-        return Recipe(lam if self.correct_lam else sample_lam(n, self.alpha, p=self.p, seed=seed), box)
+            box, lam = box_of(seed, n, size, "span" if len(size) == 1 else "cut", self.alpha, self.p)
+        return Recipe(lam if self.correct_lam else lam_of(seed, n, self.alpha, self.p), box)

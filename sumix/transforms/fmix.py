@@ -5,7 +5,7 @@ from typing_extensions import Unpack
 
 from sumix.ops import checks
 from sumix.ops.fmix import SPECTRA, fmix_mask
-from sumix.ops.sample import sample_lam
+from sumix.ops.sample import lam_of
 from sumix.recipe import Recipe
 from sumix.transforms.base import Mixer, MixerOptions
 
@@ -66,6 +66,6 @@ class FMix(Mixer):
 
     def draw(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
         """Masks of blobs."""
-        drawn = sample_lam(n, self.alpha, p=self.p, seed=seed)
+        drawn = lam_of(seed, n, self.alpha, self.p)
         mask, lam = fmix_mask(drawn, size, decay=self.decay, max_soft=self.max_soft, spectrum=self.spectrum, seed=seed)
         return Recipe(lam if self.correct_lam else drawn, mask=mask)

@@ -5,7 +5,7 @@ from typing_extensions import Unpack
 
 from sumix.ops import checks
 from sumix.ops.mask_shapes import grid_mask, sample_grid
-from sumix.ops.sample import sample_lam
+from sumix.ops.sample import lam_of
 from sumix.recipe import Recipe
 from sumix.transforms.base import Mixer, MixerOptions
 
@@ -57,7 +57,7 @@ class GridMix(Mixer):
 
     def draw(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
         """Masks with holes."""
-        drawn = sample_lam(n, self.alpha, p=self.p, seed=seed)
+        drawn = lam_of(seed, n, self.alpha, self.p)
         box, cells = sample_grid(n, size, area=self.area, aspect=self.aspect, cells=self.cells, seed=seed)
         mask, lam = grid_mask(box, cells, drawn, size)
         return Recipe(lam, mask=mask)

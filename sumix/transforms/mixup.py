@@ -4,7 +4,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from sumix.ops import checks
-from sumix.ops.sample import sample_lam
+from sumix.ops.sample import lam_of
 from sumix.recipe import Recipe
 from sumix.transforms.base import Mixer, MixerOptions
 
@@ -37,4 +37,4 @@ class MixUp(Mixer):
 
     def draw(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
         """The weights."""
-        return Recipe(sample_lam(n, self.alpha, p=self.p, seed=seed))
+        return Recipe(lam_of(seed, n, self.alpha, self.p))

@@ -5,7 +5,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from sumix.ops import checks
-from sumix.ops.sample import sample_box
+from sumix.ops.sample import box_of
 from sumix.recipe import Recipe
 from sumix.transforms.base import MixerOptions
 from sumix.transforms.boxes import BoxMixer
@@ -60,8 +60,7 @@ class ResizeMix(BoxMixer):
 
     def draw(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
         """Boxes that the whole partner goes into."""
-        low, high = self.scope
         alpha = 0.0 if self.alpha is None else self.alpha
-        box, lam = sample_box(n, size, kind="resize", alpha=alpha, low=low, high=high, p=self.p, seed=seed)
+        box, lam = box_of(seed, n, size, "resize", alpha, self.p, *self.scope)
         code = checks.RESIZE_MODES.index(self.mode) + 1
         return Recipe(lam, box, resize=torch.full_like(lam, code, dtype=torch.int64))

@@ -7,7 +7,7 @@ from typing_extensions import Unpack
 
 from sumix.ops import checks
 from sumix.ops.saliency import ORDERS, saliency_peak
-from sumix.ops.sample import cut_box, sample_lam
+from sumix.ops.sample import cut_box, lam_of
 from sumix.recipe import Recipe
 from sumix.transforms.base import MixerOptions
 from sumix.transforms.boxes import BoxMixer
@@ -82,6 +82,6 @@ class SaliencyMix(BoxMixer):
 
     def draw(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
         """Boxes about the partners' peaks."""
-        drawn = sample_lam(n, self.alpha, p=self.p, seed=seed)
+        drawn = lam_of(seed, n, self.alpha, self.p)
         box, lam = cut_box(drawn, seen[0], size)
         return Recipe(lam if self.correct_lam else drawn, box)

@@ -5,7 +5,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from sumix.ops.mask_shapes import sample_smooth, smooth_mask
-from sumix.ops.sample import sample_lam
+from sumix.ops.sample import lam_of
 from sumix.recipe import Recipe
 from sumix.transforms.base import Mixer, MixerOptions
 
@@ -46,7 +46,7 @@ class SmoothMix(Mixer):
         centre, sigma = sample_smooth(n, size, spread=self.spread, seed=seed)
         mask, lam = smooth_mask(centre, sigma, size)
         if self.p < 1:
-            whole = sample_lam(n, 1.0, p=self.p, seed=seed) == 1
+            whole = lam_of(seed, n, 1.0, self.p) == 1
             lam = torch.where(whole, 1.0, lam)
             mask = torch.where(whole.view(-1, *[1] * len(size)), 1.0, mask)
         return Recipe(lam, mask=mask)
