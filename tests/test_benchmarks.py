@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 import sumix
-from benchmarks import batches, bench_transforms, common, memory, peers, visible
+from benchmarks import batches, bench_transforms, common, direction, memory, peers, visible
 from benchmarks.nets import NarrowResNet
 
 ROOT = Path(peers.__file__).parents[1]
@@ -145,6 +145,26 @@ def test_where_the_objects_of_the_scenes_are_is_known():
     target, found = visible.ratios(NarrowResNet(classes).eval(), made)
     assert torch.equal(found["area"], target.lam)
     assert all(ratio.shape == (6,) and ((ratio >= 0) & (ratio <= 1)).all() for ratio in found.values())
+
+
+def test_every_row_of_the_plain_form_trains(monkeypatch):
+    pytest.importorskip("sklearn")
+    from benchmarks import plain_form
+
+    monkeypatch.setattr(plain_form, "EPOCHS", 1)
+    monkeypatch.setattr(plain_form, "TRAIN", 256)
+    for _, normalized, options in plain_form.ROWS:
+        assert 0 <= plain_form.accuracy(0, normalized, options) <= 100
+
+
+def test_only_the_semantic_ratio_follows_what_is_visible(capsys):
+    direction.main()
+    rows = [line.rsplit(maxsplit=3) for line in capsys.readouterr().out.splitlines()[3:]]
+    assert [name.split()[0] for name, *_ in rows] == ["area", *["published,"] * 2, *["semantic,"] * 2]
+    for name, *values in rows:
+        a, both, b = map(float, values)
+        assert both == 0.5
+        assert a == b if name == "area" else (a > both > b) == name.startswith("semantic")
 
 
 def test_bench_mask_reports_every_contestant_that_is_installed(tmp_path):
