@@ -54,10 +54,12 @@ KERNELS := $(patsubst csrc/cpu/%.c,%.o,$(wildcard csrc/cpu/*.c))
 HEADERS := $(wildcard csrc/*.h csrc/cpu/*.h)
 define C_KERNEL
 	@mkdir -p $(@D)
-	$(CC) $(C_FLAGS) $(NATIVE) $(FLAGS) $(EXACT) -c $< -o $@
+	@echo "$(CC) $@"
+	@$(CC) $(C_FLAGS) $(NATIVE) $(FLAGS) $(EXACT) -c $< -o $@
 endef
 define C_TEST
-	$(CC) $(C_FLAGS) $(NATIVE) $(FLAGS) $(EXACT) $(filter %.c %.o,$^) -lm -lpthread -o $@
+	@echo "$(CC) $@"
+	@$(CC) $(C_FLAGS) $(NATIVE) $(FLAGS) $(EXACT) $(filter %.c %.o,$^) -lm -lpthread -o $@
 endef
 
 .SECONDARY:  # keep the kernels for the next test

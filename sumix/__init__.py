@@ -1,6 +1,6 @@
 """Label-aware mixup for PyTorch."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 import importlib
 import re
