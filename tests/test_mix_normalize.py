@@ -164,3 +164,13 @@ def normalize(x=X, perm=PERM, mean=MEAN, std=STD, **how):
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_value_a_channel_in_any_form():
+    x, perm = torch.randint(256, (2, 3, 4, 5), dtype=torch.uint8), torch.tensor([1, 0])
+    lam = torch.tensor([0.25, 1.0])
+    expected = ops.mix_normalize(x, perm, lam=lam, mean=torch.zeros(3), std=torch.full((3,), 0.5))
+    for mean, std in (0, 0.5), ([0.0] * 3, (0.5,) * 3), (torch.tensor(0), torch.tensor([0.5], dtype=torch.float64)):
+        assert torch.equal(ops.mix_normalize(x, perm, lam=lam, mean=mean, std=std), expected)
+    none = ops.mix_normalize(x[:, :0], perm, lam=lam, mean=torch.empty(0), std=torch.empty(0))
+    assert none.shape == (2, 0, 4, 5)

@@ -198,6 +198,8 @@ def channels(value: Any, name: str, like: Tensor, like_name: str, count: int, ab
     """`per_channel` for the `count` channels of `like`: (count,), contiguous, on its device."""
     if isinstance(value, Tensor):
         same_device(tensor(value, name), name, like, like_name)
+        if value.dtype in FLOATS and value.shape == (count,):
+            return value.detach().to(torch.float32).contiguous()
     values = per_channel(value, name, above)
     if values.shape[0] not in (1, count):
         given = values.shape[0]
