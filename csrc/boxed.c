@@ -106,6 +106,26 @@ bool sumix_is_contiguous(const struct sumix_tensor *tensor)
   return true;
 }
 
+/* Whether the strides are those of a dense tensor whose dimensions lie in memory in this order, outermost first. */
+static bool has_order(const struct sumix_tensor *x, const int64_t *order)
+{
+  int64_t stride = 1;
+  for (int64_t d = x->dim - 1; d >= 0; d--) {
+    const int64_t at = order[d];
+    if (x->sizes[at] != 1 && x->strides[at] != stride) return false;
+    stride *= x->sizes[at];
+  }
+  return true;
+}
+
+bool sumix_is_channels_last(const struct sumix_tensor *x)
+{
+  static const int64_t order_2d[] = {0, 2, 3, 1}, order_3d[] = {0, 2, 3, 4, 1};
+  return (x->dim == 4 && has_order(x, order_2d)) || (x->dim == 5 && has_order(x, order_3d));
+}
+
+bool sumix_is_absent(const struct sumix_tensor *tensor) { return tensor->dim == 1 && tensor->sizes[0] == 0; }
+
 int sumix_tensor_read_contiguous(StableIValue argument, const char *name, struct sumix_tensor *tensor,
                                  struct sumix_status *status)
 {

@@ -66,6 +66,9 @@ int sumix_tensor_read_contiguous(StableIValue argument, const char *name, struct
                                  struct sumix_status *status);
 
 bool sumix_is_contiguous(const struct sumix_tensor *tensor);
+bool sumix_is_channels_last(const struct sumix_tensor *tensor);  // of 4 or 5 dimensions
+/* Whether it stands for a tensor that was not given: one of shape (0,). */
+bool sumix_is_absent(const struct sumix_tensor *tensor);
 size_t sumix_dtype_size(enum sumix_dtype dtype);
 /* The type that a kernel computes in for inputs of `dtype`: float64 for itself, else float32. */
 enum sumix_dtype sumix_real_of(enum sumix_dtype dtype);

@@ -6,8 +6,6 @@
 #include "boxed.h"
 #include "ops.h"
 
-static bool absent(const struct sumix_tensor *tensor) { return tensor->dim == 1 && tensor->sizes[0] == 0; }
-
 static int read_enum(StableIValue value, int count, const char *name, struct sumix_status *status)
 {
   const int64_t number = sumix_int(value);
@@ -39,8 +37,9 @@ static int sumix_loss(const StableIValue *args, StableIValue *results, struct su
   SUMIX_CHECK(z->dim == 2 && z->sizes[1] > 0, status, "logits must be (N, K) with K > 0");
   const int64_t n = z->sizes[0], k = z->sizes[1];
   const enum sumix_dtype real = sumix_real_of(z->dtype);
-  const bool plain = absent(&in[2]), weighted = !absent(&in[8]), learned = !absent(&in[9]);
-  SUMIX_CHECK(plain == absent(&in[3]), status, "uncertainty and raw_uncertainty must be given both or neither");
+  const bool plain = sumix_is_absent(&in[2]), weighted = !sumix_is_absent(&in[8]), learned = !sumix_is_absent(&in[9]);
+  SUMIX_CHECK(plain == sumix_is_absent(&in[3]), status,
+              "uncertainty and raw_uncertainty must be given both or neither");
   for (int t = 1; t < (plain ? 2 : 4); t++) SUMIX_TRY(sumix_tensor_expect(&in[t], z->dtype, 2, z->sizes, z, status));
   for (int t = 4; t < 7; t++) SUMIX_TRY(sumix_tensor_expect(&in[t], SUMIX_INT64, 1, &n, z, status));
   SUMIX_TRY(sumix_tensor_expect(&in[7], real, 1, &n, z, status));
@@ -99,7 +98,7 @@ static int sumix_loss_backward(const StableIValue *args, StableIValue *results, 
   SUMIX_TRY(sumix_tensor_read_contiguous(args[9], "perm", &perm, status));
   SUMIX_CHECK(z.dim == 2 && sumix_is_floating(z.dtype), status, "logits must be (N, K), floating point");
   const enum sumix_dtype real = sumix_real_of(z.dtype);
-  const bool plain = absent(&grads[1]), per_sample = !absent(&grads[3]);
+  const bool plain = sumix_is_absent(&grads[1]), per_sample = !sumix_is_absent(&grads[3]);
   for (int t = 0; t < 4; t++)
     if (!(t == 1 && plain) && !(t == 3 && !per_sample))
       SUMIX_TRY(sumix_tensor_expect(&grads[t], real, 2, z.sizes, &z, status));

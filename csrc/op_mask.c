@@ -48,7 +48,7 @@ static int mask_top_k(const StableIValue *args, StableIValue *results, struct su
   SUMIX_CHECK(size <= most_pixels, status, "grey must have at most %lld pixels an image, got %lld",
               (long long)most_pixels, (long long)size);
   SUMIX_TRY(sumix_tensor_expect(&k, SUMIX_INT64, 1, &n, &grey, status));
-  const bool hard = soft.dim == 1 && soft.sizes[0] == 0;
+  const bool hard = sumix_is_absent(&soft);
   if (!hard) SUMIX_TRY(sumix_tensor_expect(&soft, SUMIX_INT64, 1, &n, &grey, status));
   SUMIX_TRY(sumix_tensor_new(&grey, SUMIX_FLOAT32, grey.dim, grey.sizes, NULL, &results[0], &mask, status));
   return sumix_cpu.mask_top_k(

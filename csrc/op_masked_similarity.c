@@ -2,8 +2,6 @@
 #include "boxed.h"
 #include "ops.h"
 
-static bool absent(const struct sumix_tensor *tensor) { return tensor->dim == 1 && tensor->sizes[0] == 0; }
-
 /* The maps: (n, l, d) tokens, of which the last `places` are read, or (n, d, places). Each sample dense in itself; the
  * step from one to the next may be any. */
 static int read_features(StableIValue argument, bool tokens, int64_t places, struct sumix_masked_similarity_args *a,
@@ -33,7 +31,7 @@ static int read_features(StableIValue argument, bool tokens, int64_t places, str
 static int read_mask(const struct sumix_tensor *mask, const struct sumix_tensor *x,
                      struct sumix_masked_similarity_args *a, struct sumix_status *status)
 {
-  if (absent(mask)) return 0;
+  if (sumix_is_absent(mask)) return 0;
   SUMIX_CHECK(mask->dtype == SUMIX_FLOAT32 || mask->dtype == SUMIX_UINT8, status, "mask must be float32 or uint8");
   a->mask_is_constant = mask->dim == 3 && mask->sizes[1] == 1 && mask->sizes[2] == 1;
   const int64_t sizes[] = {a->n, a->mask_is_constant ? 1 : a->height, a->mask_is_constant ? 1 : a->width};
@@ -43,7 +41,7 @@ static int read_mask(const struct sumix_tensor *mask, const struct sumix_tensor 
   return 0;
 }
 
-/* Sizes whose products the kernel forms; anything larger is no image. */
+/* Sizes of which the kernel multiplies two; anything larger is no image. */
 static int read_size(StableIValue value, const char *name, int64_t *size, struct sumix_status *status)
 {
   *size = sumix_int(value);
@@ -63,6 +61,8 @@ static int masked_similarity(const StableIValue *args, StableIValue *results, st
   SUMIX_TRY(read_size(args[10], "w", &a.w, status));
   SUMIX_TRY(read_size(args[11], "height", &a.height, status));
   SUMIX_TRY(read_size(args[12], "width", &a.width, status));
+  SUMIX_CHECK(a.h * a.w < (int64_t)1 << 31, status, "a map must have less than 2^31 places, got h = %lld and w = %lld",
+              (long long)a.h, (long long)a.w);
   SUMIX_TRY(read_features(args[0], sumix_bool(args[13]), a.frames * a.h * a.w, &a, &in[0], status));
   const struct sumix_tensor *x = &in[0];
   const enum sumix_dtype real = sumix_real_of(x->dtype);
@@ -84,12 +84,12 @@ static int masked_similarity(const StableIValue *args, StableIValue *results, st
   SUMIX_TRY(sumix_tensor_expect(&in[4], real, 1, &a.n, x, status));
   a.perm = in[3].data;
   a.lam = in[4].data;
-  if (!absent(&in[5])) {
+  if (!sumix_is_absent(&in[5])) {
     SUMIX_TRY(sumix_tensor_expect(&in[5], SUMIX_INT64, 2, (const int64_t[]){a.n, 4}, x, status));
     a.box = in[5].data;
   }
   SUMIX_TRY(read_mask(&in[6], x, &a, status));
-  if (!absent(&in[7])) {
+  if (!sumix_is_absent(&in[7])) {
     SUMIX_TRY(sumix_tensor_expect(&in[7], SUMIX_INT64, 1, &a.n, x, status));
     SUMIX_CHECK(a.box != NULL, status, "resize needs a box");
     a.resize = in[7].data;

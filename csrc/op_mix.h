@@ -4,28 +4,10 @@
 
 #include "boxed.h"
 
-/* Whether the strides are those of a dense tensor whose dimensions lie in memory in this order, outermost first. */
-static inline bool has_order(const struct sumix_tensor *x, const int64_t *order)
-{
-  int64_t stride = 1;
-  for (int64_t d = x->dim - 1; d >= 0; d--) {
-    const int64_t at = order[d];
-    if (x->sizes[at] != 1 && x->strides[at] != stride) return false;
-    stride *= x->sizes[at];
-  }
-  return true;
-}
-
-static inline bool is_channels_last(const struct sumix_tensor *x)
-{
-  static const int64_t order_2d[] = {0, 2, 3, 1}, order_3d[] = {0, 2, 3, 4, 1};
-  return (x->dim == 4 && has_order(x, order_2d)) || (x->dim == 5 && has_order(x, order_3d));
-}
-
 static inline int expect_dense(const struct sumix_tensor *x, struct sumix_status *status)
 {
   SUMIX_CHECK(x->dim >= 1, status, "%s must have a batch dimension", x->name);
-  SUMIX_CHECK(x->numel == 0 || sumix_is_contiguous(x) || is_channels_last(x), status,
+  SUMIX_CHECK(x->numel == 0 || sumix_is_contiguous(x) || sumix_is_channels_last(x), status,
               "%s must be contiguous or channels_last", x->name);
   return 0;
 }

@@ -2,6 +2,17 @@
 #include "op_mix.h"
 #include "ops.h"
 
+/* A kernel that writes to its own boxes or partners would follow what nobody has checked. */
+static int expect_apart(const struct sumix_tensor *x, int64_t element, const struct sumix_tensor *how,
+                        struct sumix_status *status)
+{
+  const char *const begin = x->data, *const end = begin + x->numel * element;
+  const char *const other = how->data, *const other_end = other + how->numel * (int64_t)sizeof(int64_t);
+  SUMIX_CHECK(end <= other || other_end <= begin || x->numel == 0 || how->numel == 0, status,
+              "%s must not share memory with %s", x->name, how->name);
+  return 0;
+}
+
 static int inplace(const struct sumix_tensor *x, StableIValue box_argument, const struct sumix_tensor *resize,
                    StableIValue perm_argument, struct sumix_status *status)
 {
@@ -11,6 +22,9 @@ static int inplace(const struct sumix_tensor *x, StableIValue box_argument, cons
   SUMIX_TRY(layout_of(x, element, &layout, status));
   SUMIX_TRY(read_box(box_argument, x, &box, status));
   SUMIX_TRY(read_indices(perm_argument, "perm", x, &perm, status));
+  SUMIX_TRY(expect_apart(x, element, &box, status));
+  SUMIX_TRY(expect_apart(x, element, &perm, status));
+  if (resize != NULL) SUMIX_TRY(expect_apart(x, element, resize, status));
   return sumix_cpu.mix_inplace(&(struct sumix_mix_inplace_args){x->dtype, layout, element, x->data, box.data,
                                                                 resize == NULL ? NULL : resize->data, perm.data},
                                status);

@@ -10,7 +10,7 @@ static int is_absent(StableIValue argument, const char *name, bool *absent, stru
 {
   struct sumix_tensor tensor;
   SUMIX_TRY(sumix_tensor_read(argument, name, &tensor, status));
-  *absent = tensor.dim == 1 && tensor.numel == 0;
+  *absent = sumix_is_absent(&tensor);
   return 0;
 }
 

@@ -2,15 +2,6 @@
 #include "boxed.h"
 #include "ops.h"
 
-static bool is_channels_last(const struct sumix_tensor *x)
-{
-  if (x->dim != 4) return false;
-  const int64_t order[] = {1, 3, 2, 0};  // from the innermost
-  for (int64_t d = 0, stride = 1; d < 4; stride *= x->sizes[order[d]], d++)
-    if (x->sizes[order[d]] != 1 && x->strides[order[d]] != stride) return false;
-  return true;
-}
-
 static int read_scale(StableIValue argument, const char *name, const struct sumix_tensor *x, int64_t channels,
                       struct sumix_tensor *scale, struct sumix_status *status)
 {
@@ -32,7 +23,7 @@ static int read_images(const StableIValue *args, struct sumix_tensor *x, struct 
   const int64_t channels = x->dim == 4 ? x->sizes[1] : 1;
   SUMIX_CHECK(channels == 1 || channels == 3, status, "x must have 1 or 3 channels, got %lld", (long long)channels);
   const bool contiguous = sumix_is_contiguous(x);
-  SUMIX_CHECK(contiguous || is_channels_last(x), status, "x must be contiguous or channels_last");
+  SUMIX_CHECK(contiguous || sumix_is_channels_last(x), status, "x must be contiguous or channels_last");
   SUMIX_TRY(read_scale(args[1], "mean", x, channels, &mean, status));
   SUMIX_TRY(read_scale(args[2], "std", x, channels, &std, status));
   SUMIX_CHECK(mean.numel == std.numel, status, "mean and std belong together, got one of them");

@@ -233,6 +233,14 @@ def test_a_resized_partner_is_all_there():
     plain = ops.masked_similarity(features, perm, lam, box=box, size=(8, 8))
     whole = ops.masked_similarity(features, perm, lam, box=box, size=(8, 8), resize=torch.tensor([1, 2, 3]))
     assert torch.equal(whole.own, plain.own) and whole.partner.tolist() == [1, 1, 0] and whole.lam[2] == 1
+    for mask in torch.zeros(n, 1, 1), torch.rand(n, 8, 8):  # an empty box shows nothing, however it would be filled
+        mix = {"box": torch.zeros_like(box), "mask": mask, "size": (8, 8)}
+        for left, right in zip(
+            ops.masked_similarity(features, perm, lam, **mix),
+            ops.masked_similarity(features, perm, lam, **mix, resize=torch.tensor([1, 2, 3])),
+            strict=True,
+        ):
+            assert torch.equal(left, right)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

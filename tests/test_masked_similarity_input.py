@@ -115,3 +115,15 @@ def test_the_op_checks_for_itself():
         bad[at] = value
         with pytest.raises(RuntimeError, match=message):
             torch.ops.sumix.masked_similarity(*bad)
+
+
+def test_sizes_whose_product_overflows_are_refused():
+    """2^61 + 7648 places in each of 8 frames are 61184 in 64 bits."""
+    h, w, frames = 1518494220, 1518506280, 8
+    places = frames * h * w % 2**64
+    absent, one = torch.empty(0), torch.zeros(1, dtype=torch.long)
+    how = (one, torch.rand(1), torch.tensor([[0, 0, 1, 1]]), absent, absent)
+    with pytest.raises(RuntimeError, match="less than 2\\^31 places"):
+        torch.ops.sumix.masked_similarity(
+            torch.rand(1, 1, places), absent, one, *how, frames, h, w, 4, 4, False, 0, 0.0
+        )

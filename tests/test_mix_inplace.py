@@ -132,3 +132,17 @@ X = torch.zeros(3, 2, 4, 5)
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_memory_shared_with_the_arguments_is_refused():
+    """Else a write would change a box or a partner after it was checked."""
+    memory = torch.zeros(16, dtype=torch.int64)
+    for at, shared in enumerate((memory[3:15].view(3, 4), memory[5:8], memory[13:16])):
+        how = [torch.zeros(3, 4, dtype=torch.int64), torch.zeros(3, dtype=torch.int64), torch.arange(3)]
+        how[at] = shared
+        with pytest.raises(RuntimeError, match="must not share memory with"):
+            sumix.mix_resize_(memory[2:14].view(3, 2, 2), *how)
+    with pytest.raises(ValueError, match="x must not share memory with perm"):
+        ops.mix_box_(memory[2:14].view(3, 2, 2), torch.zeros(3, 4, dtype=torch.int64), memory[13:16])
+    beside = ops.mix_box_(memory[:12].view(3, 2, 2), torch.zeros(3, 4, dtype=torch.int64), memory[12:15])
+    assert torch.equal(beside, torch.zeros(3, 2, 2, dtype=torch.int64))

@@ -148,13 +148,29 @@ def normalize(x=X, perm=PERM, mean=MEAN, std=STD, **how):
         (lambda: normalize(lam=LAM + 1), ValueError, r"lam\[0.*\] is 2, expected 0 to 1"),
         (lambda: normalize(lam=LAM[:1]), ValueError, r"lam must be \(N,\) = \(2,\)"),
         (lambda: normalize(lam=LAM, perm=PERM + 1), ValueError, r"perm\[0\] is 2"),
-        (lambda: normalize(lam=LAM, mean=0.5), TypeError, "mean must be a Tensor or a sequence of floats, got float"),
-        (lambda: normalize(lam=LAM, mean=[0.5]), ValueError, r"mean must be \(C,\) = \(3,\)"),
-        (lambda: normalize(lam=LAM, mean=[0, 0, float("inf")]), ValueError, r"mean\[2\] is inf, expected a number"),
-        (lambda: normalize(lam=LAM, std=[1, 0, 1]), ValueError, r"std\[1\] is 0, expected a number above 0"),
-        (lambda: normalize(lam=LAM, std=PERM), TypeError, "std must be float16"),
+        (lambda: normalize(lam=LAM, mean="0.5"), TypeError, "mean must be a number, got str"),
+        (
+            lambda: normalize(lam=LAM, mean=[0.5, 1]),
+            ValueError,
+            "mean must be a number, or 3 of them as x has 3 channels",
+        ),
+        (lambda: normalize(lam=LAM, mean=[0, 0, float("inf")]), ValueError, "mean must be from .* got inf"),
+        (lambda: normalize(lam=LAM, mean=torch.ones(3) / 0), ValueError, r"mean\[0\] is inf, expected a number"),
+        (lambda: normalize(lam=LAM, std=[1, 0, 1]), ValueError, "std must be above 0, got 0"),
+        (lambda: normalize(lam=LAM, std=PERM), ValueError, "std must be a number, or 3 of them"),
+        (lambda: normalize(lam=LAM, std=LAM > 0), TypeError, "std must be a Tensor of real numbers"),
     ],
 )
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_value_a_channel_in_any_form():
+    x, perm = torch.randint(256, (2, 3, 4, 5), dtype=torch.uint8), torch.tensor([1, 0])
+    lam = torch.tensor([0.25, 1.0])
+    expected = ops.mix_normalize(x, perm, lam=lam, mean=torch.zeros(3), std=torch.full((3,), 0.5))
+    for mean, std in (0, 0.5), ([0.0] * 3, (0.5,) * 3), (torch.tensor(0), torch.tensor([0.5], dtype=torch.float64)):
+        assert torch.equal(ops.mix_normalize(x, perm, lam=lam, mean=mean, std=std), expected)
+    none = ops.mix_normalize(x[:, :0], perm, lam=lam, mean=torch.empty(0), std=torch.empty(0))
+    assert none.shape == (2, 0, 4, 5)

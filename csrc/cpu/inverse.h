@@ -3,20 +3,13 @@
 #ifndef SUMIX_CPU_INVERSE_H
 #define SUMIX_CPU_INVERSE_H
 
+#include "checks.h"
 #include "parallel.h"
 
 struct sumix_inverse {
   int64_t *first;    // (n + 1): samples[first[j]] .. samples[first[j + 1]] took image j. Free this one.
   int64_t *samples;  // (n)
 };
-
-static inline int sumix_check_partners(const int64_t *perm, int64_t n, struct sumix_status *status)
-{
-  for (int64_t i = 0; i < n; i++)
-    SUMIX_CHECK(perm[i] >= 0 && perm[i] < n, status, "perm[%lld] is %lld, expected 0 to %lld", (long long)i,
-                (long long)perm[i], (long long)n - 1);
-  return 0;
-}
 
 static inline int sumix_inverse_lists(const int64_t *perm, int64_t n, struct sumix_inverse *inverse,
                                       struct sumix_status *status)

@@ -26,6 +26,7 @@
 #include <math.h>
 
 #include "../random.h"
+#include "checks.h"
 #include "isa.h"
 #include "parallel.h"
 
@@ -246,8 +247,6 @@ static void sample_rows(int64_t begin, int64_t end, void *context)
 
 int SUMIX_KERNEL(sample_top_k)(const struct sumix_sample_top_k_args *a, struct sumix_status *status)
 {
-  for (int64_t i = 0; i < a->n; i++)  // written so that NaN fails
-    SUMIX_CHECK(a->lam[i] >= 0 && a->lam[i] <= 1, status, "lam[%lld] is %g, expected 0 to 1", (long long)i,
-                (double)a->lam[i]);
+  SUMIX_TRY(sumix_check_lam(a->lam, a->n, status));
   return sumix_parallel_rows(a->n, SAMPLE_COST, sample_rows, &(struct sumix_task){a, false}, status);
 }

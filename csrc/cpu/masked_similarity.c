@@ -67,17 +67,10 @@ static int64_t places_of(const struct sumix_masked_similarity_args *a) { return 
 static int check_values(const struct sumix_masked_similarity_args *a, struct sumix_status *status)
 {
   SUMIX_TRY(sumix_check_partners(a->perm, a->n, status));
+  if (a->box != NULL) SUMIX_TRY(sumix_check_boxes(a->box, a->n, a->height, a->width, status));
   for (int64_t i = 0; i < a->n; i++) {
     const double lam = real_at(a->dtype, a->lam, i);
     SUMIX_CHECK(lam >= 0 && lam <= 1, status, "lam[%lld] is %g, expected 0 to 1", (long long)i, lam);
-    if (a->box != NULL) {
-      const int64_t *b = a->box + 4 * i;
-      SUMIX_CHECK(0 <= b[0] && b[0] <= b[2] && b[2] <= a->width && 0 <= b[1] && b[1] <= b[3] && b[3] <= a->height,
-                  status,
-                  "box[%lld] is (%lld, %lld, %lld, %lld), expected 0 <= x1 <= x2 <= %lld and 0 <= y1 <= y2 <= %lld",
-                  (long long)i, (long long)b[0], (long long)b[1], (long long)b[2], (long long)b[3], (long long)a->width,
-                  (long long)a->height);
-    }
     if (a->resize != NULL)
       SUMIX_CHECK(a->resize[i] >= 0 && a->resize[i] <= 3, status, "resize[%lld] is %lld, expected 0 to 3", (long long)i,
                   (long long)a->resize[i]);
@@ -287,7 +280,7 @@ static void share_rows(int64_t begin, int64_t end, void *context)
       own = visible_share(kept, evidence_of(task, i, i, scratch), cells, false);
       partner = visible_share(kept, evidence_of(task, a->perm[i], i, scratch), cells, true);
     }
-    if (a->resize != NULL && a->resize[i] != 0) partner = pasted ? 1 : 0;
+    if (pasted && a->resize != NULL && a->resize[i] != 0) partner = 1;
     set_shares(a, i, own, partner);
   }
   free(kept);

@@ -125,7 +125,7 @@ int SUMIX_KERNEL(mix_box_backward)(const struct sumix_mix_box_backward_args *a, 
 
 int SUMIX_KERNEL(mix_linear)(const struct sumix_mix_linear_args *a, struct sumix_status *status)
 {
-  SUMIX_TRY(check_lam(a->lam, a->n, status));
+  SUMIX_TRY(sumix_check_lam(a->lam, a->n, status));
   SUMIX_TRY(sumix_check_partners(a->perm, a->n, status));
   return sumix_parallel_rows(a->n * chunks(a->size), a->size < CHUNK ? a->size : CHUNK,
                              in_double(a->dtype) ? linear_f64 : linear_f32, &(struct sumix_task){a, false}, status);
@@ -133,7 +133,7 @@ int SUMIX_KERNEL(mix_linear)(const struct sumix_mix_linear_args *a, struct sumix
 
 int SUMIX_KERNEL(mix_linear_backward)(const struct sumix_mix_linear_backward_args *a, struct sumix_status *status)
 {
-  SUMIX_TRY(check_lam(a->lam, a->n, status));
+  SUMIX_TRY(sumix_check_lam(a->lam, a->n, status));
   struct gradient_task task = {{a, false}, {0}};
   SUMIX_TRY(sumix_inverse_lists(a->perm, a->n, &task.partners, status));
   const int failed =
@@ -167,6 +167,6 @@ int SUMIX_KERNEL(soft_labels)(const struct sumix_soft_labels_args *a, struct sum
 {
   SUMIX_TRY(check_labels(a->y_a, "y_a", a->n, a->k, status));
   SUMIX_TRY(check_labels(a->y_b, "y_b", a->n, a->k, status));
-  SUMIX_TRY(check_lam(a->lam, a->n, status));
+  SUMIX_TRY(sumix_check_lam(a->lam, a->n, status));
   return sumix_parallel_rows(a->n, a->k, soft_rows, &(struct sumix_task){a, false}, status);
 }

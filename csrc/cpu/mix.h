@@ -33,21 +33,7 @@ static inline int64_t sample_size(const struct sumix_layout *l) { return l->plan
 
 static inline int check_boxes(const int64_t *boxes, const struct sumix_layout *l, struct sumix_status *status)
 {
-  for (int64_t i = 0; i < l->n; i++) {
-    const struct box b = box_of(boxes, i);
-    SUMIX_CHECK(0 <= b.x1 && b.x1 <= b.x2 && b.x2 <= l->width && 0 <= b.y1 && b.y1 <= b.y2 && b.y2 <= l->height, status,
-                "box[%lld] is (%lld, %lld, %lld, %lld), expected 0 <= x1 <= x2 <= %lld and 0 <= y1 <= y2 <= %lld",
-                (long long)i, (long long)b.x1, (long long)b.y1, (long long)b.x2, (long long)b.y2, (long long)l->width,
-                (long long)l->height);
-  }
-  return 0;
-}
-
-static inline int check_lam(const float *lam, int64_t n, struct sumix_status *status)
-{
-  for (int64_t i = 0; i < n; i++)  // written so that NaN fails
-    SUMIX_CHECK(lam[i] >= 0 && lam[i] <= 1, status, "lam[%lld] is %g, expected 0 to 1", (long long)i, (double)lam[i]);
-  return 0;
+  return sumix_check_boxes(boxes, l->n, l->height, l->width, status);
 }
 
 /* A gradient gathers through the inverse lists of perm. */

@@ -21,6 +21,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "checks.h"
 #include "isa.h"
 #include "parallel.h"
 #include "philox.h"
@@ -255,10 +256,9 @@ int SUMIX_KERNEL(sample_box)(const struct sumix_sample_box_args *a, struct sumix
 
 int SUMIX_KERNEL(cut_box)(const struct sumix_cut_box_args *a, struct sumix_status *status)
 {
+  SUMIX_TRY(sumix_check_lam(a->lam, a->n, status));
   for (int64_t i = 0; i < a->n; i++) {
     const int64_t x = a->centre[2 * i], y = a->centre[2 * i + 1];
-    SUMIX_CHECK(a->lam[i] >= 0 && a->lam[i] <= 1, status, "lam[%lld] is %g, expected 0 to 1", (long long)i,
-                (double)a->lam[i]);
     SUMIX_CHECK(x >= 0 && x < a->width && y >= 0 && y < a->height, status,
                 "centre[%lld] is (%lld, %lld), expected x from 0 to %lld and y from 0 to %lld", (long long)i,
                 (long long)x, (long long)y, (long long)a->width - 1, (long long)a->height - 1);

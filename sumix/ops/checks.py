@@ -1,7 +1,9 @@
 """Checks that every wrapper shares: a bad argument gets a ValueError or TypeError that names it."""
 
+import math
 import numbers
 import re
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import torch
@@ -172,16 +174,39 @@ def interval(value: Any, name: str, low: float, high: float) -> tuple[float, flo
     return least, most
 
 
-def per_channel(value: Any, name: str) -> Tensor:
-    """Fail unless `value` is a number, or one a channel; float32 (C,)."""
+def per_channel(value: Any, name: str, above: float = -math.inf) -> Tensor:
+    """Fail unless `value` is a number above `above`, or one a channel; float32 (C,), without gradient.
+
+    Of a Tensor, which would have to be waited for, the numbers themselves are left to the kernels.
+    """
     if isinstance(value, Tensor):
-        if floating(value, name).ndim > 1 or value.numel() == 0:
+        if tensor(value, name).dtype not in (*FLOATS, *INTEGERS):
+            raise TypeError(f"{name} must be a Tensor of real numbers, got {value.dtype}")
+        if value.numel() == 0:
             raise ValueError(f"{name} must be (C,), got {shape(value)}")
         return value.detach().reshape(-1).to(torch.float32)
-    values = value if isinstance(value, (tuple, list)) else [value]
+    values = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
     if len(values) == 0:
         raise ValueError(f"{name} must be a number, or one a channel, got {value!r}")
-    return torch.tensor([number(one, f"{name}[{at}]", -LARGEST) for at, one in enumerate(values)])
+    for one in values:
+        if number(one, name, -LARGEST) <= above:
+            raise ValueError(f"{name} must be above {above:g}, got {one}")
+    return torch.tensor([float(one) for one in values], dtype=torch.float32)
+
+
+def channels(value: Any, name: str, like: Tensor, like_name: str, count: int, above: float = -math.inf) -> Tensor:
+    """`per_channel` for the `count` channels of `like`: (count,), contiguous, on its device."""
+    if isinstance(value, Tensor):
+        same_device(tensor(value, name), name, like, like_name)
+        if value.dtype in FLOATS and value.shape == (count,):
+            return value.detach().to(torch.float32).contiguous()
+    values = per_channel(value, name, above)
+    if values.shape[0] not in (1, count):
+        given = values.shape[0]
+        raise ValueError(
+            f"{name} must be a number, or {count} of them as {like_name} has {count} channels, got {given}"
+        )
+    return values.to(like.device).expand(count).contiguous()
 
 
 def integer(value: Any, name: str, low: int = -(2**63)) -> int:
@@ -215,20 +240,6 @@ def resize(value: Any, name: str, like: Tensor, like_name: str) -> Tensor:
     if isinstance(value, Tensor):
         return indices(value, name, like, like_name)
     return torch.full((like.shape[0],), 1 + choice(value, name, RESIZE_MODES), dtype=torch.int64, device=like.device)
-
-
-def channels(value: Any, name: str, like: Tensor, like_name: str) -> Tensor:
-    """A value a channel of `like`: (C,) float32, contiguous, without gradient, of a tensor or a sequence of floats."""
-    if not isinstance(value, Tensor):
-        try:
-            value = torch.tensor(list(value), dtype=torch.float32, device=like.device)
-        except (TypeError, ValueError):
-            kind = type(value).__name__
-            raise TypeError(f"{name} must be a Tensor or a sequence of floats, got {kind}") from None
-    if floating(value, name).ndim != 1 or value.shape[0] != like.shape[1]:
-        raise ValueError(f"{name} must be (C,) = ({like.shape[1]},) as {like_name} has C channels, got {shape(value)}")
-    same_device(value, name, like, like_name)
-    return value.detach().to(torch.float32).contiguous()
 
 
 def reraise(error: RuntimeError, names: dict[str, str] | None = None) -> NoReturn:

@@ -89,7 +89,7 @@ def masked_similarity(
         Weight of the own image in each pixel, 0 to 1; (N, L) for signals; (N, 1, 1) or (N, 1) for the same in all. With
         `box` too, M is their product, 0 inside the box.
     resize : Tensor, shape (N,), integer, 0 to 3, optional
-        Where it is not 0, the box shows the whole partner, resized: S_b is 1, or 0 if the box is empty.
+        Where it is not 0, the box shows the whole partner, resized: S_b is 1, unless the box is empty.
     size : (int, int) or (int,), optional
         (H, W) of the images in pixels, or (L,): needed with `box`, unless `mask` says it.
     grid : (int, int), optional

@@ -1,5 +1,6 @@
 """Mixing 8-bit images and normalising the result in one pass."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -21,8 +22,8 @@ def mix_normalize(
     resize: Tensor | str | None = None,
     mask: Tensor | None = None,
     lam: Tensor | None = None,
-    mean: Sequence[float] | Tensor,
-    std: Sequence[float] | Tensor,
+    mean: float | Sequence[float] | Tensor,
+    std: float | Sequence[float] | Tensor,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     r"""Mix 8-bit images, then scale, subtract the mean and divide by the standard deviation, in one pass.
@@ -46,7 +47,7 @@ def mix_normalize(
         As in `mix_mask`, after the boxes: weight of the own image against that of `x[perm]`.
     lam : Tensor, shape (N,), floating point, optional
         As in `mix_linear`, where neither `box` nor `mask` is given; otherwise not used, as they say it all.
-    mean, std : sequence of C floats, or Tensor, shape (C,), floating point
+    mean, std : float, sequence of C floats, or Tensor, shape (C,)
         For images from 0 to 1. Finite, `std` above 0. Used in float32; a tensor saves the time to make one of it.
     dtype : {torch.float32, torch.float16, torch.bfloat16}, default: torch.float32
         Of the result. Computed in float32, rounded once.
@@ -91,7 +92,10 @@ def mix_normalize(
         if lam is None:
             raise ValueError("box, mask or lam must be given")
         masks = checks.ratios(lam, "lam", x, "x", torch.float32).view(-1, 1, 1)
-    channels = [checks.channels(value, name, x, "x") for value, name in ((mean, "mean"), (std, "std"))]
+    channels = [
+        checks.channels(value, name, x, "x", x.shape[1], above)
+        for value, name, above in ((mean, "mean", -math.inf), (std, "std", 0))
+    ]
     how = (boxes, ways, masks, perm, *channels)
     try:
         if dispatch.is_plain(x, *how):

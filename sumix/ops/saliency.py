@@ -1,6 +1,5 @@
 """Saliency: where in each image a viewer would look first, and which pixel most of all."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -136,33 +135,12 @@ def _call(op: Callable[..., Tensor], x: Tensor, order: str, mean: PerChannel | N
     if mean is None or std is None or x.dtype is torch.uint8:
         mean = std = torch.empty(0, device=x.device)
     else:
-        mean = _per_channel(mean, "mean", x, channels, -math.inf)
-        std = _per_channel(std, "std", x, channels, 0)
+        mean = checks.channels(mean, "mean", x, "x", channels)
+        std = checks.channels(std, "std", x, "x", channels, above=0)
     try:
         return op(dense(x.detach()), mean, std, bgr)
     except RuntimeError as error:
         checks.reraise(error)
-
-
-def _per_channel(value: PerChannel, name: str, x: Tensor, channels: int, above: float) -> Tensor:
-    """`value` as a float32 (C,) on the device of `x`; fail unless it is 1 or C finite numbers above `above`."""
-    if isinstance(value, Tensor):
-        if checks.tensor(value, name).dtype not in (*checks.FLOATS, *checks.INTEGERS):
-            raise TypeError(f"{name} must be a Tensor of real numbers, got {value.dtype}")
-        checks.same_device(value, name, x, "x")
-        value = value.detach().reshape(-1)
-        count = value.shape[0]
-    else:
-        numbers = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-        count = len(numbers)
-        for number in numbers:
-            if checks.number(number, name, -checks.LARGEST) <= above:
-                raise ValueError(f"{name} must be above {above:g}, got {number}")
-    if count not in (1, channels):
-        raise ValueError(f"{name} must be a number, or {channels} of them as x has {channels} channels, got {count}")
-    if not isinstance(value, Tensor):
-        value = torch.tensor([float(number) for number in numbers], dtype=torch.float32, device=x.device)
-    return value.to(torch.float32).expand(channels).contiguous()
 
 
 @torch.library.register_fake("sumix::saliency")

@@ -64,7 +64,10 @@ def sample_lam(
     that lies nearer to 1 than float32 can say is 1.
 
     Like everything that is sampled here, the result depends on nothing but the seed, bit by bit: not on the device, the
-    number of threads, the processor or the compiler. lam[i] does not depend on n, nor, where it is mixed, on p.
+    number of threads, the processor or the compiler. (Devices without kernels compute logarithms as torch does there:
+    uniform numbers, seeds and partners are the same, other ratios and normal deviates up to rounding.)
+
+    lam[i] does not depend on n, nor, where it is mixed, on p.
 
     Parameters
     ----------

@@ -113,7 +113,7 @@ def masked_similarity(
     own, partner = _visible(m, s), _visible(1 - m, s[perm])
     if resize is not None:
         pasted = (box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1])
-        partner = torch.where(resize == 0, partner, pasted.to(partner.dtype))
+        partner = torch.where((resize != 0) & pasted, 1, partner)
     total = own + partner
     return own, partner, torch.where(total == 0, lam, own / total)
 
