@@ -235,8 +235,8 @@ struct sumix_mix_inplace_args {
   const int64_t *box, *resize, *perm;
 };
 
-/* out[i] = (mixed[i] / 255 - mean) / std, channel by channel, where mixed[i] is x[i] with its box filled as in mix_resize,
- * and of that, by the mask, the weighted mean with x[perm[i]]; none of it rounded to 8 bits in between. */
+/* out[i] = (mixed[i] / 255 - mean) / std, channel by channel, where mixed[i] is x[i] with its box filled as in
+ * mix_resize, and of that, by the mask, the weighted mean with x[perm[i]]; none of it rounded to 8 bits in between. */
 struct sumix_mix_normalize_args {
   enum sumix_dtype dtype;      // of out: float32, float16 or bfloat16
   struct sumix_layout layout;  // of x: a pixel of one channel, or of all of them
@@ -287,8 +287,8 @@ enum sumix_box_kind {
   SUMIX_BOX_CUT,     // sides floor(size sqrt(1 - lam)), lam as sample_lam draws it, about any pixel, clipped
   SUMIX_BOX_SPAN,    // all rows of floor(width (1 - lam)) columns about any column, clipped
   SUMIX_BOX_MINMAX,  // sides from floor(size low) to below floor(size high), wherever the box fits
-  SUMIX_BOX_RESIZE,  // sides floor(size tau) about any pixel, clipped; tau = lam, drawn again from low to high if outside
-                     // or if alpha is 0
+  SUMIX_BOX_RESIZE,  // sides floor(size tau) about any pixel, clipped; tau = lam, drawn again from low to high if
+                     // outside or if alpha is 0
   SUMIX_NUM_BOX_KINDS
 };
 struct sumix_sample_box_args {

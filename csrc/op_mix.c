@@ -1,5 +1,5 @@
-/* sumix::mix_box and sumix::mix_linear and their backward ops, sumix::soft_labels: check, allocate in the input's memory
- * format, run. */
+/* sumix::mix_box and sumix::mix_linear and their backward ops, sumix::soft_labels: check, allocate in the input's
+ * memory format, run. */
 #include "boxed.h"
 #include "op_mix.h"
 #include "ops.h"

@@ -1,9 +1,9 @@
 /* Random numbers that are the same everywhere: from a seed and a place, not from a state.
  *
  *   sumix_philox     128 random bits (four words) of a seed, a sample's number, a draw's number and a stream: Philox
- *                    4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011). Each op draws from
- *                    streams of its own, so one seed can feed all of them, and whatever is drawn for sample i depends on
- *                    nothing that any other sample, thread or device draws.
+ *                    4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011). Each op draws
+ *                    from streams of its own, so one seed can feed all of them, and whatever is drawn for sample i
+ *                    depends on nothing that any other sample, thread or device draws.
  *   sumix_beta       Beta(alpha, alpha)
  *   sumix_normals    two standard normal deviates (Box and Muller, 1958)
  *
@@ -150,13 +150,14 @@ static inline SUMIX_HD double sumix_exact_sin_f64(double x)
   return p * z * a + a;
 }
 
-/* Beta(alpha, alpha) by the polar method (Bailey, Mathematics of Computation 62, 1994): for u in (0, 1] and an angle phi,
- * both uniform, t = sqrt(u^(-1/alpha) - 1) cos(phi) is, but for a factor, Student's t with 2 alpha degrees of freedom,
- * and (1 + t / sqrt(1 + t^2)) / 2 is Beta(alpha, alpha). Exact for every alpha, and without rejection.
+/* Beta(alpha, alpha) by the polar method (Bailey, Mathematics of Computation 62, 1994): for u in (0, 1] and an angle
+ * phi, both uniform, t = sqrt(u^(-1/alpha) - 1) cos(phi) is, but for a factor, Student's t with 2 alpha degrees of
+ * freedom, and (1 + t / sqrt(1 + t^2)) / 2 is Beta(alpha, alpha). Exact for every alpha, and without rejection.
  *
- * With q = u^(1/alpha), c = |cos(phi)| and R = sqrt(c^2 + q (1 - c^2)) the smaller of the two shares that a draw and its
- * mirror image give is q / (2 R (R + sqrt(1 - q) c)): nothing overflows, and nothing cancels however small it is. phi is
- * folded into a quarter turn, where c is as well distributed as its sine; a bit of its own says which share it is. */
+ * With q = u^(1/alpha), c = |cos(phi)| and R = sqrt(c^2 + q (1 - c^2)) the smaller of the two shares that a draw and
+ * its mirror image give is q / (2 R (R + sqrt(1 - q) c)): nothing overflows, and nothing cancels however small it is.
+ * phi is folded into a quarter turn, where c is as well distributed as its sine; a bit of its own says which share it
+ * is. */
 static inline SUMIX_HD double sumix_beta(struct sumix_words words, double alpha)
 {
   const uint64_t turn = sumix_half(words, 1);

@@ -6,8 +6,8 @@
  *   m = softmax(z), p = softmax(r), p' = softmax(r[perm]), p[y_b] = 0, p'[y_a] = 0
  *   alpha = scale e / ||e||_2, e = exp(p - m)    for "semantic"; exp(m - p) for "published"; alpha = 0 for "area"
  *   alpha' likewise from p'
- *   lam~ = sigmoid(log(lam / (1 - lam)) - alpha[y_a] + alpha'[y_b])    for "area" lam, or a ratio found elsewhere, such as
- *                                                      masked_similarity.c's; its mean for weighting "batch"
+ *   lam~ = sigmoid(log(lam / (1 - lam)) - alpha[y_a] + alpha'[y_b])    for "area" lam, or a ratio found elsewhere, such
+ *                                                      as masked_similarity.c's; its mean for weighting "batch"
  *   classification = lam~ CE(z, y_a) + (1 - lam~) CE(z, y_b)
  *   t = exp(min(-(u + v + alpha), 80)),  t' = exp(min(-(u[perm] + v + alpha'), 80))
  *   regulariser = lam CE(t, y_a) + (1 - lam) CE(t', y_b)

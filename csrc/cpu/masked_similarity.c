@@ -1,8 +1,8 @@
 /* Mask-aware feature similarity: how much of what each image shows is left visible in a mix.
  *
  * A mix keeps a part of image i and shows image perm[i] in the rest. The area of the parts says little of the labels: a
- * pasted box may hide the one object, or bring nothing of the other. The last feature map of the raw image, f (d, h, w),
- * which the network has computed anyway, knows where the object is. With g its mean over the places,
+ * pasted box may hide the one object, or bring nothing of the other. The last feature map of the raw image, f (d, h,
+ * w), which the network has computed anyway, knows where the object is. With g its mean over the places,
  *
  *   feature   s_p = max(0, f_p . g - mean_q f_q . g)     what stands out towards what the image is, as a whole, of
  *   cam       s_p = max(0, w_y . f_p)                    the class activation of the image's own label y (SnapMix,
@@ -25,12 +25,12 @@
  * its own mean alone: f_p . g - |g|^2 = sum over c of g_c (f[c, p] - g_c). Where they are innermost (channels_last,
  * tokens) a first pass sums g and a second one, over the same sample in the cache, projects. Subtracting before
  * multiplying keeps what stands out exact where the map is nearly flat, and makes it 0, or as good as, where it is
- * constant. A map whose evidence nowhere exceeds min_contrast |g|^2 counts as flat: all of it 0, that is, area. Rounding
- * noise would otherwise be taken for an object, since only ratios of evidence count.
+ * constant. A map whose evidence nowhere exceeds min_contrast |g|^2 counts as flat: all of it 0, that is, area.
+ * Rounding noise would otherwise be taken for an object, since only ratios of evidence count.
  *
  * An image is one thread's work in both passes, so that the number of threads changes nothing. Sums over places are
- * formed in double and in one order for numerator and denominator: since M <= 1, no share exceeds 1. Where M is the same
- * in all cells (MixUp, an empty box, a box over all), the shares are M and 1 - M whatever the maps hold, NaN too.
+ * formed in double and in one order for numerator and denominator: since M <= 1, no share exceeds 1. Where M is the
+ * same in all cells (MixUp, an empty box, a box over all), the shares are M and 1 - M whatever the maps hold, NaN too.
  */
 #include <math.h>
 

@@ -2,9 +2,9 @@
  *
  *   out[i] = mask[i] x[i] + (1 - mask[i]) x[perm[i]]       (FMix; Harris et al., arXiv 2002.12047; and its kin)
  *
- * x is (n, planes, height, width) of pixels of one or more channels, the mask (n, height, width): floats from 0 to 1, or
- * bytes that are 0 or 1; or one weight a sample. A weight of exactly 0 takes nothing from its image, not even NaN. So a
- * mask of bytes is no arithmetic but a choice, and serves every dtype.
+ * x is (n, planes, height, width) of pixels of one or more channels, the mask (n, height, width): floats from 0 to 1,
+ * or bytes that are 0 or 1; or one weight a sample. A weight of exactly 0 takes nothing from its image, not even NaN.
+ * So a mask of bytes is no arithmetic but a choice, and serves every dtype.
  *
  * A chunk of a mask is judged once and then applied to all planes: where it is 1 or 0 all over, as most of a mask with
  * large areas is, one image is copied and the other not read. Values out of range are found in the same pass, and

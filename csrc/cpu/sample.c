@@ -81,9 +81,9 @@ struct item {
   int64_t index;
 };
 
-/* By the bits of the key from `bit` on, keeping the order of equals: digit by digit, from the last. No branch depends on
- * a random key, which would be mispredicted half the time: that takes longer than all the rest. Returns where the result
- * is: in `items` or in `spare`, which has room for n too. */
+/* By the bits of the key from `bit` on, keeping the order of equals: digit by digit, from the last. No branch depends
+ * on a random key, which would be mispredicted half the time: that takes longer than all the rest. Returns where the
+ * result is: in `items` or in `spare`, which has room for n too. */
 static struct item *sort_by_digits(struct item *items, struct item *spare, int64_t n, int bit)
 {
   for (; bit < 64 && n > 1; bit += 8) {
