@@ -55,7 +55,8 @@ def mix_labels(x: Tensor, recipe: Recipe, perm: Tensor, ignore_index: int) -> Te
     weight = recipe.lam if recipe.mask is None else recipe.mask
     weight = weight.view(weight.shape[0], *[1] * (x.ndim - weight.ndim), *weight.shape[1:])
     partner = x[perm]
-    blended = x.where((weight == 1) | (x == partner), partner.where(weight == 0, ignore_index))
+    ignored = x.new_full((), ignore_index)  # a plain number would make integers of bools
+    blended = x.where((weight == 1) | (x == partner), partner.where(weight == 0, ignored))
     if recipe.box is None:
         return blended
     pasted = mix_pixels(x, recipe._replace(mask=None, resize=resize), perm)
@@ -70,7 +71,7 @@ def _with_holes(mask: Tensor, box: Tensor, x: Tensor) -> Tensor:
         at = torch.arange(x.shape[-1 - side], device=x.device)
         inside.append((at >= low[:, side, None]) & (at < high[:, side, None]))
     holes = inside[0] if len(inside) == 1 else inside[1].unsqueeze(2) & inside[0].unsqueeze(1)
-    return mask.masked_fill(holes, 0) if mask.shape == holes.shape else mask.where(~holes, 0)
+    return mask.masked_fill(holes, 0) if mask.shape == holes.shape else mask.where(~holes, mask.new_zeros(()))
 
 
 def _is_pasted(box: Tensor, x: Tensor) -> Tensor:
