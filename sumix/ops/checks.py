@@ -181,7 +181,8 @@ def per_channel(value: Any, name: str) -> Tensor:
     values = value if isinstance(value, (tuple, list)) else [value]
     if len(values) == 0:
         raise ValueError(f"{name} must be a number, or one a channel, got {value!r}")
-    return torch.tensor([number(one, f"{name}[{at}]", -LARGEST) for at, one in enumerate(values)])
+    values = [number(one, f"{name}[{at}]", -LARGEST) for at, one in enumerate(values)]
+    return torch.tensor(values, dtype=torch.float32)
 
 
 def integer(value: Any, name: str, low: int = -(2**63)) -> int:

@@ -1,5 +1,6 @@
 """FMix: a mask of random blobs says which pixels come from the partner."""
 
+import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
@@ -60,6 +61,7 @@ class FMix(Mixer):
         self.alpha = checks.positive(alpha, "alpha")
         self.decay = checks.number(decay, "decay", 0)
         self.max_soft = checks.number(max_soft, "max_soft", 0, 0.5)
+        self.blends = self.max_soft > 0
         checks.choice(spectrum, "spectrum", SPECTRA)
         self.spectrum = spectrum
         self.correct_lam = checks.flag(correct_lam, "correct_lam")
@@ -68,4 +70,6 @@ class FMix(Mixer):
         """Masks of blobs."""
         drawn = lam_of(seed, n, self.alpha, self.p)
         mask, lam = fmix_mask(drawn, size, decay=self.decay, max_soft=self.max_soft, spectrum=self.spectrum, seed=seed)
+        if not self.blends:
+            mask = mask.to(torch.bool)  # which chooses, from images of any dtype
         return Recipe(lam if self.correct_lam else drawn, mask=mask)
