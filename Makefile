@@ -91,6 +91,7 @@ lint: $(VENV)/packages
 bench: $(VENV)/built
 	$(BIN)/python -m benchmarks.bench_loss --json runs/bench/loss.json
 	$(BIN)/python -m benchmarks.bench_mix --json runs/bench/mix.json
+	$(BIN)/python -m benchmarks.bench_transforms --json runs/bench/transforms.json
 	$(BIN)/python -m benchmarks.bench_saliency --json runs/bench/saliency.json
 	$(BIN)/python -m benchmarks.bench_mask --json runs/bench/mask.json
 	$(BIN)/python -m benchmarks.bench_sample --json runs/bench/sample.json

@@ -38,7 +38,7 @@ except ModuleNotFoundError as error:
 
 from benchmarks.calibration import expected_calibration_error
 from benchmarks.nets import NarrowResNet
-from sumix import CutMix, SUMixHead, SUMixLoss, SUMixOutput
+from sumix import CutMix, SUMixHead, SUMixLoss, capture_features
 
 BATCH = 60
 MAX_LR, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 5e-4
@@ -74,6 +74,7 @@ ROWS = (
     Row("CutMix", mixes=True),
     Row("CutMix + SUMix (published)", mixes=True, sumix={"ratio": "published", "weighting": "batch"}),
     Row("CutMix + SUMix (semantic)", mixes=True, sumix={"ratio": "semantic", "weighting": "sample"}),
+    Row("CutMix + SUMix (feature)", mixes=True, sumix={"ratio": "feature", "weighting": "sample"}),
 )
 
 
@@ -125,6 +126,8 @@ def build(row: Row, num_classes: int, width: int, seed: int) -> Method:
         head = SUMixHead(model.fc.in_features, num_classes)
         head.classifier.load_state_dict(model.fc.state_dict())
         model.fc = head
+        if row.sumix["ratio"] == "feature":
+            capture_features(model)  # of stages: 4x4 places of a 32x32 image
         return Method(model, CutMix(alpha=1.0, generator=generator), SUMixLoss(gamma=0.5, **row.sumix), True)
     mix = CutMix(alpha=1.0, num_classes=num_classes, generator=generator) if row.mixes else None
     return Method(model, mix, F.cross_entropy, False)
@@ -158,10 +161,14 @@ def sumix_share(method: Method, data: Photographs, order: Tensor) -> float:
         ours = time.perf_counter() - start
         optimizer.zero_grad()
         if method.two_passes:
-            outputs = [tensor for batch in (mixed, images) for tensor in model(batch)[:2]]  # logits, uncertainty
+            both = [model(mixed), model(images)]
+            outputs = [tensor for output in both for tensor in output[:2]]  # logits, uncertainty
             cut = [tensor.detach().requires_grad_() for tensor in outputs]
+            both = [
+                output._replace(logits=z, uncertainty=u) for output, z, u in zip(both, cut[::2], cut[1::2], strict=True)
+            ]
             begin = time.perf_counter()
-            method.criterion(SUMixOutput(*cut[:2]), SUMixOutput(*cut[2:]), target).backward()
+            method.criterion(*both, target).backward()
             ours += time.perf_counter() - begin
             reached = [(tensor, leaf.grad) for tensor, leaf in zip(outputs, cut, strict=True) if leaf.grad is not None]
             torch.autograd.backward(*zip(*reached, strict=True))
@@ -217,7 +224,9 @@ def mixed_pairs(trained: list[tuple[Row, Method]], data: Photographs, seed: int,
     learned = {}
     for row, method in trained:
         method.model.eval()
-        _, parts = SUMixLoss(**row.sumix, return_parts=True)(method.model(mixed), method.model(images), target)
+        features = method.model.stages(method.model.stem(images))
+        criterion = SUMixLoss(**row.sumix, return_parts=True)
+        _, parts = criterion(method.model(mixed), method.model(images), target, features=features)
         learned[f"SUMix ({row.sumix['ratio']})"] = parts.lam
     textured = images.std((2, 3)).mean(1) > 0.3
     shown = textured & textured[target.perm] & (target.y_a != target.y_b) & (target.lam > 0.15) & (target.lam < 0.85)

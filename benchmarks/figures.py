@@ -13,7 +13,13 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from torch import Tensor
 
-STYLES = (("#555555", ":"), ("#0072B2", "--"), ("#D55E00", "-."), ("#009E73", "-"))
+STYLES = (
+    ("#555555", ":"),
+    ("#0072B2", "--"),
+    ("#D55E00", "-."),
+    ("#009E73", "-"),
+    ("#CC79A7", (0, (6, 1, 1, 1, 1, 1))),
+)
 OWN, PARTNER = "#56B4E9", "#E69F00"  # both light enough for black text
 STYLE = {
     "font.size": 10,
@@ -61,7 +67,7 @@ def curves(results: Sequence, path: Path) -> None:
         axes[1].yaxis.set_major_formatter("{x:g}")
         axes[1].yaxis.set_minor_locator(NullLocator())
         axes[2].set_ylim(0, 100)
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
         figure.savefig(path)
         plt.close(figure)
 

@@ -4,6 +4,7 @@ __version__ = "0.1.0"
 
 import importlib
 import re
+from types import ModuleType
 
 try:
     import torch
@@ -63,3 +64,10 @@ __all__ = [
     "ops",
     "reference",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """sumix.visualize, imported when it is first used."""
+    if name == "visualize":
+        return importlib.import_module("sumix.visualize")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

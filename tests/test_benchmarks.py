@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import sumix
-from benchmarks import common, memory, peers, visible
+from benchmarks import batches, bench_transforms, common, direction, memory, peers, visible
 from benchmarks.nets import NarrowResNet
 
 ROOT = Path(peers.__file__).parents[1]
 COMPILED = ["compiled twin"] if shutil.which(os.environ.get("CXX", "g++")) else []
-SUMIX = ["sumix", "sumix, one a batch", "sumix, MixTarget"]
 
 
 def run_bench(module, file, *arguments):
@@ -59,22 +59,56 @@ def test_bench_loss_reports_every_contestant(tmp_path):
     assert peaks["eager twin"]["allocated"] > 2 * peaks["ops.sumix_loss"]["allocated"]
 
 
-def test_bench_mix_reports_every_contestant_that_is_installed(tmp_path):
+def test_bench_mix_reports_every_contestant(tmp_path):
     _, groups = run_bench("bench_mix", tmp_path / "mix.json")
-
-    installed = {name for name in peers.NAMES if peers.load(name) is not None}
-    order = {"torchvision": ["torchvision"], "timm": ["timm, batch", "timm, elem"], "kornia": ["kornia"]}
-    order["mixup"] = ["mixup"]
-    theirs = [row for name, rows in order.items() if name in installed for row in rows]
     for dtype in ("float32", "uint8"):
         for op in ("mix_box", "mix_linear", "mix_mask", "mix_resize"):
             in_place = [f"ops.{op}_"] if op in ("mix_box", "mix_resize") else []
             assert list(groups[op, dtype]) == ["clone()", "copy_()", f"ops.{op}", *in_place, "eager twin"]
             assert set(groups[op, dtype]["eager twin"]["ratio_to"]) == {"clone()"}
-    for kind in ("CutMix", "MixUp"):
-        assert list(groups[kind, "float32"]) == SUMIX + theirs
-    assert list(groups["MixUp", "uint8"]) == SUMIX
-    assert list(groups["CutMix", "uint8"]) == SUMIX + [r for r in theirs if r in ("torchvision", "timm, batch")]
+    ways = ["ops, box", "ops, lam", "ops, step by step", "eager twin"]
+    assert list(groups["mix_normalize", "uint8"]) == ["clone()", "copy_()", *ways]
+
+
+def test_bench_transforms_reports_every_contestant_that_is_installed(tmp_path):
+    _, groups = run_bench("bench_transforms", tmp_path / "transforms.json")
+    rows = {"torchvision": ["torchvision"], "timm": ["timm, batch", "timm, elem"], "kornia": ["kornia"]}
+    rows["mixup"] = ["mixup"]
+    installed = {name for name in peers.NAMES if peers.load(name) is not None}
+
+    def of(*names):
+        return [row for name in names if name in installed for row in rows[name]]
+
+    ours, every = ["clone()", "sumix", "sumix, one a batch"], of("torchvision", "timm", "kornia", "mixup")
+    expected = {kind: [*ours, *of("mixup")] for kind in ("SaliencyMix", "FMix")}
+    expected |= {kind: [*ours, "sumix, MixTarget", *every] for kind in ("CutMix", "MixUp")}
+    expected["ResizeMix"] = ["clone()", "sumix", "sumix, bilinear", "sumix, one a batch", *of("mixup")]
+    expected |= {kind: ours for kind in ("GridMix", "SmoothMix")}
+    expected["RandomMix"] = [*ours, *of("torchvision", "timm", "mixup")]
+    assert set(expected) == set(bench_transforms.OURS) == set(sumix.transforms.__all__) - {"Mixer", "SUMixCollate"}
+    for kind, names in expected.items():
+        assert list(groups[kind, "float32"]) == names
+        cut = ("torchvision", "timm, batch") if kind == "CutMix" else ()
+        assert list(groups[kind, "uint8"]) == [name for name in names if name not in every or name in cut]
+        assert all(set(row["ratio_to"]) == {"clone()", "sumix"} for row in groups[kind, "float32"].values())
+    ways = ["clone()", "sumix", "sumix, step by step", *of("torchvision")]
+    assert list(groups["CutMix, normalised", "uint8"]) == ways
+
+
+@pytest.mark.parametrize("kind", ["CutMix", "SaliencyMix"])
+def test_labels_that_do_not_say_what_the_images_hold_are_found(kind):
+    batch = batches.Batch((8, 3, 16, 16), torch.float32, 10)
+    mix = bench_transforms.OURS[kind](num_classes=10, generator=torch.Generator().manual_seed(0))
+
+    def wrong(images, labels):
+        mixed, soft = mix(images, labels)
+        return mixed, F.normalize(soft.square(), p=1)
+
+    def unmixed(images, labels):
+        return images, torch.eye(10)[labels]
+
+    error = bench_transforms._label_error
+    assert error(mix, batch) < 1e-5 and error(wrong, batch) > 0.01 and error(unmixed, batch) == float("inf")
 
 
 def test_bench_sample_reports_every_contestant(tmp_path):
@@ -111,6 +145,26 @@ def test_where_the_objects_of_the_scenes_are_is_known():
     target, found = visible.ratios(NarrowResNet(classes).eval(), made)
     assert torch.equal(found["area"], target.lam)
     assert all(ratio.shape == (6,) and ((ratio >= 0) & (ratio <= 1)).all() for ratio in found.values())
+
+
+def test_every_row_of_the_plain_form_trains(monkeypatch):
+    pytest.importorskip("sklearn")
+    from benchmarks import plain_form
+
+    monkeypatch.setattr(plain_form, "EPOCHS", 1)
+    monkeypatch.setattr(plain_form, "TRAIN", 256)
+    for _, normalized, options in plain_form.ROWS:
+        assert 0 <= plain_form.accuracy(0, normalized, options) <= 100
+
+
+def test_only_the_semantic_ratio_follows_what_is_visible(capsys):
+    direction.main()
+    rows = [line.rsplit(maxsplit=3) for line in capsys.readouterr().out.splitlines()[3:]]
+    assert [name.split()[0] for name, *_ in rows] == ["area", *["published,"] * 2, *["semantic,"] * 2]
+    for name, *values in rows:
+        a, both, b = map(float, values)
+        assert both == 0.5
+        assert a == b if name == "area" else (a > both > b) == name.startswith("semantic")
 
 
 def test_bench_mask_reports_every_contestant_that_is_installed(tmp_path):

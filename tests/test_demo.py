@@ -18,7 +18,7 @@ from benchmarks import demo, photographs  # noqa: E402
 from benchmarks.calibration import expected_calibration_error  # noqa: E402
 
 ROOT = Path(demo.__file__).parents[1]
-NAMES = ["no mixing", "CutMix", "CutMix + SUMix (published)", "CutMix + SUMix (semantic)"]
+NAMES = ["no mixing", "CutMix", "CutMix + SUMix (published)", "CutMix + SUMix (semantic)", "CutMix + SUMix (feature)"]
 PNG = b"\x89PNG\r\n\x1a\n"
 FAST = ["--threads", "1", "--width", "4"]
 
@@ -77,7 +77,7 @@ def test_ctrl_c_keeps_the_finished_rows(tmp_path):
     record = json.loads(results.read_text())
     rows = [row["name"] for row in record["rows"]]
     assert not record["complete"] and 1 <= len(rows) < len(NAMES) and rows == NAMES[: len(rows)]
-    assert f"Interrupted: {len(rows)} of 4 rows" in out
+    assert f"Interrupted: {len(rows)} of {len(NAMES)} rows" in out
     assert all(f"\n{name} " in out for name in rows)
     assert (tmp_path / "curves.png").read_bytes().startswith(PNG)
     if len(rows) < 3:  # no row with SUMix, so no ratios to show, and none of an earlier run either
@@ -117,8 +117,18 @@ def test_rows_start_alike_and_repeat(tmp_path):
     assert all(torch.equal(logits[0], other) for other in logits[1:])
     options = demo.parse(["--epochs", "1", "--width", "4", "--seed", "5", "--no-progress", "--out", str(tmp_path)])
     data = photographs.load(train_crops=10, test_crops=4)
-    one, two = (demo.train(demo.ROWS[3], data, options)[0] for _ in range(2))
-    assert one.epochs == two.epochs and one.ece == two.ece
+    for row in demo.ROWS[3:]:
+        one, two = (demo.train(row, data, options)[0] for _ in range(2))
+        assert one.epochs == two.epochs and one.ece == two.ece
+
+
+def test_each_ratio_is_shown_with_every_pair():
+    data = photographs.load(train_crops=1, test_crops=4)
+    trained = [(row, demo.build(row, 18, width=4, seed=0)) for row in demo.ROWS if row.sumix is not None]
+    shown = demo.mixed_pairs(trained, data, seed=0, count=3)
+    assert list(shown.ratios) == ["by area", "SUMix (published)", "SUMix (semantic)", "SUMix (feature)"]
+    for ratios in shown.ratios.values():
+        assert len(ratios) == len(shown.own_names) > 0 and all(0 <= ratio <= 1 for ratio in ratios)
 
 
 def test_training_and_test_crops_share_no_pixel(monkeypatch):
