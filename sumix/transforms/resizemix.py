@@ -8,7 +8,7 @@ from typing_extensions import Unpack
 
 from sumix.ops import checks
 from sumix.ops.mix import LINEAR_DTYPES
-from sumix.ops.sample import box_of
+from sumix.ops.sample_box import box_of
 from sumix.recipe import Recipe
 from sumix.transforms.base import MixerOptions
 from sumix.transforms.boxes import BoxMixer

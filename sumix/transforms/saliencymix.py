@@ -9,7 +9,8 @@ from typing_extensions import Unpack
 
 from sumix.ops import checks
 from sumix.ops.saliency import ORDERS, saliency_peak
-from sumix.ops.sample import cut_box, lam_of
+from sumix.ops.sample import lam_of
+from sumix.ops.sample_box import cut_box
 from sumix.recipe import Recipe
 from sumix.transforms.base import MixerOptions
 from sumix.transforms.boxes import BoxMixer
