@@ -394,3 +394,12 @@ def test_saliencymix_centres_on_the_partners_peak():
     _, target = SaliencyMix(per_sample=False)(images, torch.arange(4), seed=9)
     box, _ = ops.cut_box(ops.sample_lam(1, 1.0, seed=9), peaks[target.perm[:1]], (64, 64))
     assert torch.equal(target.box, box.expand(4, 4))
+
+
+def test_soft_edges_may_be_switched_on_later():
+    images, labels = batch()
+    mix = FMix()
+    mix.max_soft = 0.2
+    mixed, target = mix(images, labels, seed=SEED)
+    assert torch.equal(target.mask, FMix(max_soft=0.2)(images, labels, seed=SEED)[1].mask)
+    torch.testing.assert_close(mixed, naive_mix(images, target), rtol=0, atol=1e-6)

@@ -109,8 +109,8 @@ class Mixer(nn.Module):
             The memory format, contiguous or channels_last, is kept. Differentiable.
         labels : Tensor, shape (N,), any integer dtype; or (N, K), floating point or multi-hot
         extras : Tensor, shape (N, ..., H, W)
-            Mixed by the same recipe: floating point ones as the images are, integers as maps of labels (see
-            `MixTarget.mix`, which also mixes later, and integers as pixels).
+            Mixed by the same recipe: floating point ones as the images are, integers as maps of labels, never averaged.
+            `target.mix(x)` does the same later, and takes integers for pixels unless it is given an ignore_index.
         generator : torch.Generator, optional
             For this call; not under torch.compile.
         seed : Tensor, shape (), int64, or int, optional

@@ -61,10 +61,14 @@ class FMix(Mixer):
         self.alpha = checks.positive(alpha, "alpha")
         self.decay = checks.number(decay, "decay", 0)
         self.max_soft = checks.number(max_soft, "max_soft", 0, 0.5)
-        self.blends = self.max_soft > 0
         checks.choice(spectrum, "spectrum", SPECTRA)
         self.spectrum = spectrum
         self.correct_lam = checks.flag(correct_lam, "correct_lam")
+
+    @property
+    def blends(self) -> bool:
+        """Whether the masks have soft edges."""
+        return self.max_soft > 0
 
     def draw(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
         """Masks of blobs."""

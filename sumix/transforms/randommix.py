@@ -53,7 +53,6 @@ class RandomMix(Mixer):
         super().__init__(per_sample=per_sample, **_common(mixers, shared))
         self.mixers = nn.ModuleList(mixers)
         self.weights = _weights(weights, len(mixers))
-        self.blends = any(mixer.blends for mixer in mixers)
         kept = [set(mixer.DIMS) for mixer in mixers if mixer.DIMS is not None]
         self.DIMS = tuple(sorted(set.intersection(*kept))) if kept else None
         if self.DIMS == ():
@@ -99,6 +98,11 @@ class RandomMix(Mixer):
         super().check_images(images)
         for mixer in self.mixers:
             mixer.check_images(images)
+
+    @property
+    def blends(self) -> bool:
+        """Whether one of the mixers may."""
+        return any(mixer.blends for mixer in self.mixers)
 
     @property
     def looks(self) -> int:
