@@ -24,6 +24,8 @@ def group_of(cross_rank: Any) -> Any:
 def gather(x: Tensor, group: Any) -> Tensor:
     """The rows of all ranks, one after the other, without gradient; every rank must have as many."""
     rows = x.detach().contiguous()
+    if rows.dtype in (torch.int16, torch.uint16, torch.uint32):  # which neither gloo nor NCCL knows
+        return gather(rows.view(torch.uint8), group).view(rows.dtype)
     everyone = rows.new_empty((dist.get_world_size(group) * rows.shape[0], *rows.shape[1:]))
     # The old name warns from torch 2.13 on.
     all_gather = dist.all_gather_single if hasattr(dist, "all_gather_single") else dist.all_gather_into_tensor

@@ -55,7 +55,8 @@ def mix_labels(x: Tensor, recipe: Recipe, perm: Tensor, ignore_index: int) -> Te
     weight = recipe.lam if recipe.mask is None else recipe.mask
     weight = weight.view(weight.shape[0], *[1] * (x.ndim - weight.ndim), *weight.shape[1:])
     partner = x[perm]
-    blended = x.where((weight == 1) | (x == partner), partner.where(weight == 0, ignore_index))
+    ignored = x.new_full((), ignore_index)  # a plain number would make integers of bools
+    blended = x.where((weight == 1) | (x == partner), partner.where(weight == 0, ignored))
     if recipe.box is None:
         return blended
     pasted = mix_pixels(x, recipe._replace(mask=None, resize=resize), perm)

@@ -25,7 +25,7 @@ class MixTarget(NamedTuple):
     lam : Tensor, shape (N,), float32
         Weight of the sample's own image, 0 to 1.
     perm : Tensor, shape (N,), int64
-        Each sample's partner.
+        Each sample's partner; with `cross_rank`, counted through all ranks, so that `mix` has no way to it.
     box : Tensor or None, shape (N, 4), int64
         What was pasted, x1, y1, x2, y2 in pixels, ends exclusive, or x1, x2 (N, 2) for signals; empty if nothing was.
     mask : Tensor or None, shape (N, H, W), float32 or bool
@@ -115,7 +115,8 @@ class MixTarget(NamedTuple):
         TypeError
             If `x` is not a dense tensor of a dtype that the mix can take, or not of integers with `ignore_index`.
         ValueError
-            If its shape or device does not fit, or `ignore_index` its dtype.
+            If its shape or device does not fit, or `ignore_index` its dtype; on CPU, outside of torch.compile, also if
+            a partner is on another rank.
         """
         checks.batch(x, "x")
         if self.size is not None and (self.box is not None or self.mask is not None):

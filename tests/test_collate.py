@@ -28,6 +28,17 @@ def test_in_the_workers_of_a_loader():
     assert len(torch.cat([target.lam for _, _, target, _ in batches]).unique()) > 12  # workers draw different numbers
 
 
+def test_unmixed_images_are_normalised_too():
+    images, mean, std = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8), (0.4, 0.5, 0.6), 0.2
+    mix = CutMix(normalize=(mean, std), dtype=torch.bfloat16)
+    raw, mixed, target = SUMixCollate(mix)(list(zip(images, range(6), strict=True)))
+    assert raw.dtype == mixed.dtype == torch.bfloat16
+    wanted = (images / 255 - torch.tensor(mean).view(3, 1, 1)) / std
+    torch.testing.assert_close(raw.float(), wanted, rtol=1e-2, atol=1e-5)
+    assert torch.equal(target.mix(raw), mixed)
+    assert CutMix().unmixed(images) is images
+
+
 def test_without_the_unmixed_images():
     loader = DataLoader(dataset(), batch_size=6, collate_fn=SUMixCollate(CutMix(num_classes=24), raw=False))
     for mixed, soft, depth in loader:

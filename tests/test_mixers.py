@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from sumix import CutMix, FMix, MixTarget, MixUp, RandomMix, ResizeMix, SaliencyMix, ops
+from sumix import CutMix, FMix, GridMix, MixTarget, MixUp, RandomMix, ResizeMix, SaliencyMix, ops
 from tests.mixers import MIXERS, naive_mix
 
 SEED = torch.tensor(7)
@@ -164,11 +164,16 @@ def test_nothing_waits_for_the_gpu():
 # ---- Other shapes ----
 
 
-@pytest.mark.parametrize("name", ["CutMix", "MixUp", "FMix", "FMix soft", "RandomMix switch", "RandomMix a batch"])
+@pytest.mark.parametrize(
+    "name",
+    [name for name in MIXERS if "Resize" not in name and "Salien" not in name and name[10:] not in ("boxes", "all")],
+)
 def test_signals(name):
     signals, labels = torch.randn(7, 2, 50), torch.arange(7)
     mixed, target = MIXERS[name]()(signals, labels, seed=4)
     torch.testing.assert_close(mixed, naive_mix(signals, target), rtol=0, atol=1e-6)
+    torch.testing.assert_close(target.lam, shown(target), rtol=0, atol=1e-6)
+    assert (target.lam < 1).any()
     assert torch.equal(target.mix(signals), mixed)
 
 
@@ -179,6 +184,7 @@ def test_videos(name):
     videos, labels = torch.randn(5, 2, 3, 12, 10), torch.arange(5)
     mixed, target = MIXERS[name]()(videos, labels, seed=5)
     torch.testing.assert_close(mixed, naive_mix(videos, target), rtol=0, atol=1e-6)
+    torch.testing.assert_close(target.lam, shown(target), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("mixer", [SaliencyMix, ResizeMix, RandomMix])
@@ -266,6 +272,16 @@ def test_label_maps_in_a_resized_box_take_the_nearest():
     assert torch.equal(marked, naive_mix(maps.double(), exact).long())
 
 
+def test_maps_of_bools_stay_bools():
+    images, labels = batch()
+    maps = images[:, 0] > 0.5
+    for mix in (MixUp(ignore_index=0), RandomMix([CutMix(), MixUp()], per_sample=True, ignore_index=1)):
+        _, target, mixed = mix(images, labels, maps, seed=SEED)
+        assert mixed.dtype == torch.bool
+        agree = maps == maps[target.perm]
+        assert agree.any() and torch.equal(mixed[agree], maps[agree])
+
+
 def test_extras_that_do_not_fit_are_named():
     images, labels = batch()
     maps = torch.zeros(9, 20, 26, dtype=torch.int64)
@@ -289,6 +305,34 @@ def test_extras_that_do_not_fit_are_named():
 
 
 # ---- Options of one mixer ----
+
+
+@pytest.mark.parametrize(
+    ("mixer", "images", "error", "message"),
+    [
+        (CutMix(normalize=(0.5, 0.5)), torch.rand(2, 3, 8, 8), TypeError, "images must be uint8 with normalize"),
+        (MixUp(normalize=(0.5, 0.5)), torch.zeros(2, 9).byte(), ValueError, r"images must be \(N, C, H, W\) with norm"),
+        (CutMix(normalize=([0.5] * 3, 1)), torch.zeros(2, 1, 8, 8).byte(), ValueError, "normalize's mean must be"),
+        (SaliencyMix(), torch.rand(2, 4, 8, 8), ValueError, r"images must be \(N, 1, H, W\) or \(N, 3, H, W\)"),
+        (SaliencyMix(), torch.zeros(2, 3, 8, 8).int(), TypeError, "images must be uint8 or floating point"),
+        (RandomMix([CutMix(), SaliencyMix()], [1, 0]), torch.rand(2, 4, 8, 8), ValueError, "images must be"),
+        (ResizeMix(mode="bilinear"), torch.ones(2, 3, 8, 8).bool(), TypeError, r'images must be .* mode="bilinear"'),
+        (CutMix(inplace=True), torch.rand(2, 3, 8, 8).requires_grad_(), ValueError, "images must not require grad"),
+        (CutMix(inplace=True), torch.rand(2, 3, 8, 9)[..., 1:], ValueError, "images must be contiguous"),
+    ],
+)
+def test_images_that_do_not_fit_are_named(mixer, images, error, message):
+    with pytest.raises(error, match=message):
+        mixer(images, torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("mixer", [CutMix, GridMix, FMix, lambda: RandomMix([CutMix(), FMix()], per_sample=True)])
+def test_mixers_that_choose_take_any_dtype(mixer):
+    images, labels = batch()
+    numbers = (images * 4).to(torch.int64)
+    for dtype in (torch.bool, torch.uint16, torch.complex64):
+        mixed, target = mixer()(numbers.to(dtype), labels, seed=SEED)
+        assert torch.equal(mixed, naive_mix(numbers, target).to(dtype))
 
 
 def test_lam_as_it_was_drawn():
@@ -350,3 +394,12 @@ def test_saliencymix_centres_on_the_partners_peak():
     _, target = SaliencyMix(per_sample=False)(images, torch.arange(4), seed=9)
     box, _ = ops.cut_box(ops.sample_lam(1, 1.0, seed=9), peaks[target.perm[:1]], (64, 64))
     assert torch.equal(target.box, box.expand(4, 4))
+
+
+def test_soft_edges_may_be_switched_on_later():
+    images, labels = batch()
+    mix = FMix()
+    mix.max_soft = 0.2
+    mixed, target = mix(images, labels, seed=SEED)
+    assert torch.equal(target.mask, FMix(max_soft=0.2)(images, labels, seed=SEED)[1].mask)
+    torch.testing.assert_close(mixed, naive_mix(images, target), rtol=0, atol=1e-6)

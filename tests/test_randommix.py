@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from sumix import CutMix, FMix, MixUp, RandomMix, ResizeMix
+from sumix import CutMix, FMix, GridMix, MixUp, RandomMix, ResizeMix, SaliencyMix
 from tests.mixers import naive_mix
 
 
@@ -55,12 +55,52 @@ def test_one_weight_takes_all_and_mixes_nest():
         torch.testing.assert_close(mixed, naive_mix(images, target), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("looks", [SaliencyMix(), SaliencyMix(per_sample=False)])
+def test_nested_mixers_see_what_they_look_at(looks):
+    images, labels = torch.rand(6, 3, 12, 12), torch.arange(6)
+    for inner in (RandomMix([looks, MixUp()]), RandomMix([MixUp(), looks], per_sample=True)):
+        mix = RandomMix([inner, CutMix()], [4, 1], per_sample=True)
+        for seed in range(4):
+            mixed, target = mix(images, labels, seed=seed)
+            torch.testing.assert_close(mixed, naive_mix(images, target), rtol=0, atol=1e-6)
+
+
+def test_what_it_takes_does_not_depend_on_the_draw():
+    images, labels, maps = torch.rand(4, 3, 8, 8), torch.arange(4), torch.randint(0, 9, (4, 8, 8))
+    switch, hard = RandomMix([CutMix(), MixUp()], [9, 1]), RandomMix([CutMix(), FMix(), GridMix()], p=0.5)
+    for seed in range(8):  # blending is possible each time, whether it is drawn or not
+        with pytest.raises(TypeError, match=r"images must be floating point.*got torch.bool"):
+            switch(images > 0.5, labels, seed=seed)
+        with pytest.raises(ValueError, match=r"ignore_index must be given to mix extras\[0\]"):
+            switch(images, labels, maps, seed=seed)
+        mixed, target, others = hard(images > 0.5, labels, maps, seed=seed)
+        assert torch.equal(mixed, naive_mix(images > 0.5, target))
+        assert torch.equal(others, naive_mix(maps[:, None], target)[:, 0])
+
+
+def test_default_dtype_is_of_no_account():
+    images, labels = torch.rand(4, 3, 8, 8), torch.arange(4)
+    mix = RandomMix([CutMix(), MixUp()], p=0.3, num_classes=4)
+    wanted = [mix(images, labels, seed=seed)[1] for seed in range(4)]
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert all(torch.equal(mix(images, labels, seed=seed)[1], want) for seed, want in enumerate(wanted))
+        assert CutMix(normalize=(0.1, 0.2))._mean.dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_options_come_from_all_mixers_or_from_it():
     images, labels = torch.randn(6, 3, 12, 12), torch.arange(6)
     assert RandomMix([CutMix(num_classes=6), MixUp(num_classes=6)])(images, labels)[1].shape == (6, 6)
     assert RandomMix([CutMix(), MixUp()], num_classes=7, label_smoothing=0.1)(images, labels)[1].shape == (6, 7)
     with pytest.raises(ValueError, match="num_classes must be given to RandomMix alone, or be the same"):
         RandomMix([CutMix(num_classes=6), MixUp()])
+    means = [torch.tensor([0.1, 0.2, 0.3]) for _ in range(3)]
+    mix = RandomMix([CutMix(normalize=(means[0], means[1])), MixUp(normalize=(means[2], means[1].clone()))])
+    assert mix((images * 9).to(torch.uint8), labels)[0].dtype == torch.float32
+    with pytest.raises(ValueError, match="normalize must be given to RandomMix alone, or be the same"):
+        RandomMix([CutMix(normalize=(means[0], means[1])), MixUp(normalize=(means[2] * 2, means[1]))])
     with pytest.raises(ValueError, match="partners must be given to RandomMix alone"):
         RandomMix([CutMix(partners="no_fixed_points")], partners="cross_class")
 

@@ -121,3 +121,16 @@ def test_misuse_is_named():
         CutMix(cross_rank=1)
     with pytest.raises(ValueError, match=r"cross_rank must be False, or torch\.distributed\.init_process_group"):
         MixUp(cross_rank=True)(images, labels)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int16, torch.uint16, torch.bfloat16, torch.float64])
+def test_images_of_any_dtype_are_gathered(tmp_path, monkeypatch, dtype):
+    """Also of those that the backends do not know."""
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    images, labels = (torch.rand(4, 3, 8, 8) * 9).to(dtype), torch.arange(4)
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    try:
+        mixed, _ = CutMix(cross_rank=True)(images, labels, seed=3)
+    finally:
+        dist.destroy_process_group()
+    assert torch.equal(mixed, CutMix()(images, labels, seed=3)[0])

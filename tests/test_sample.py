@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from sumix import _C, ops, reference
-from sumix.ops.sample import KINDS
+from sumix.ops.sample_box import KINDS
 
 sumix = torch.ops.sumix
 SEEDS = [0, 5, -7, 2**63 - 1]

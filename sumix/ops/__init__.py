@@ -15,15 +15,14 @@ from sumix.ops.mix_normalize import mix_normalize
 from sumix.ops.mix_resize import mix_resize
 from sumix.ops.saliency import saliency, saliency_peak
 from sumix.ops.sample import (
-    cut_box,
     draw_seed,
-    sample_box,
     sample_lam,
     sample_normal,
     sample_perm,
     sample_seed,
     sample_uniform,
 )
+from sumix.ops.sample_box import cut_box, sample_box
 from sumix.ops.semantic_distance import semantic_distance
 from sumix.ops.uncertainty import uncertainty
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from sumix.ops import checks
-from sumix.ops.sample import as_size, sample_uniform
+from sumix.ops.sample import sample_uniform
+from sumix.ops.sample_box import as_size
 
 
 def sides_of(size: int | Sequence[int]) -> tuple[int, ...]:

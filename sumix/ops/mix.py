@@ -168,15 +168,25 @@ for _name in ("mix_box", "mix_box_backward", "mix_linear", "mix_linear_backward"
     torch.library.register_fake(f"sumix::{_name}", fake)
 
 
-def soft_labels(y_a: Tensor, y_b: Tensor, lam: Tensor, num_classes: int, label_smoothing: float) -> Tensor:
-    """Targets (N, num_classes) from int64 labels (N,) and their float32 weights (N,); see `MixTarget.soft`."""
+def soft_labels(
+    y_a: Tensor,
+    y_b: Tensor,
+    lam: Tensor,
+    num_classes: int,
+    label_smoothing: float,
+    names: dict[str, str] | None = None,
+) -> Tensor:
+    """Targets (N, num_classes) from int64 labels (N,) and their float32 weights (N,); see `MixTarget.soft`.
+
+    `names`: see `checks.reraise`.
+    """
     try:
         if not dispatch.is_plain(y_a, y_b, lam):
             return _soft_labels(y_a, y_b, lam, num_classes, label_smoothing)
         with torch._C._AutoDispatchBelowAutograd():
             return _soft_labels(y_a, y_b, lam, num_classes, label_smoothing)
     except RuntimeError as error:
-        checks.reraise(error)
+        checks.reraise(error, names)
 
 
 torch.library.impl("sumix::soft_labels", "default", reference.soft_labels)

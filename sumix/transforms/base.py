@@ -14,8 +14,8 @@ from sumix.ops.mix_normalize import mix_normalize
 from sumix.ops.sample import PARTNERS, as_seed, perm_of
 from sumix.recipe import Recipe, check_label_map, mix_labels, mix_pixels
 from sumix.target import MixTarget
+from sumix.transforms import cross_rank as across
 from sumix.transforms import docs
-from sumix.transforms import ranks as across
 
 Normalize = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]
 
@@ -43,6 +43,7 @@ class Mixer(nn.Module):
 
     DIMS: tuple[int, ...] | None = None  # that the images may have; None for any
     looks = 0  # how many tensors `look` finds
+    blends = True  # whether a pixel may show both images at once, whatever is drawn
 
     def __init_subclass__(cls) -> None:
         """Document the arguments that all mixers share, and how they are called, at each of them."""
@@ -108,8 +109,8 @@ class Mixer(nn.Module):
             The memory format, contiguous or channels_last, is kept. Differentiable.
         labels : Tensor, shape (N,), any integer dtype; or (N, K), floating point or multi-hot
         extras : Tensor, shape (N, ..., H, W)
-            Mixed by the same recipe: floating point ones as the images are, integers as maps of labels (see
-            `MixTarget.mix`, which also mixes later, and integers as pixels).
+            Mixed by the same recipe: floating point ones as the images are, integers as maps of labels, never averaged.
+            `target.mix(x)` does the same later, and takes integers for pixels unless it is given an ignore_index.
         generator : torch.Generator, optional
             For this call; not under torch.compile.
         seed : Tensor, shape (), int64, or int, optional
@@ -121,7 +122,7 @@ class Mixer(nn.Module):
         target : MixTarget, or soft labels (N, num_classes), float32
         *extras : Tensor
         """
-        self._check_images(images)
+        self.check_images(images)
         labels = _labels(labels, images, self.num_classes)
         seed = self._seed(images, generator, seed)
         if self.cross_rank is not False:
@@ -134,6 +135,17 @@ class Mixer(nn.Module):
             return mixed, target
         size = self.size(images)
         return mixed, target, *(self.apply_to_extra(extra, k, recipe, perm, size) for k, extra in enumerate(extras))
+
+    def unmixed(self, images: Tensor) -> Tensor:
+        """The images as `forward` returns those that it leaves alone: normalised if it normalises, else themselves.
+
+        What the raw pass of SUMix takes of 8-bit images: `criterion(model(mixed), model(mix.unmixed(images)), target)`.
+        """
+        self.check_images(images)
+        if self.normalize is None:
+            return images
+        itself = torch.arange(images.shape[0], device=images.device)
+        return self.apply_to_images(images, Recipe(torch.ones_like(itself, dtype=torch.float32)), itself)
 
     def draw_partners(self, labels: Tensor, seed: Tensor) -> Tensor:
         """A partner for each row of labels."""
@@ -156,10 +168,10 @@ class Mixer(nn.Module):
         return self.look(images.index_select(0, perm[:1])) if self.looks > 0 else []
 
     def rows(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
-        """A recipe for each of n samples, or one for all of them."""
+        """A recipe for each of n samples, or one for all of them, from what was seen of the first partner."""
         if self.per_sample or n == 0:
             return self.draw(seed, n, size, seen)
-        return self.draw(seed, 1, size, seen).expand(n)
+        return self.draw(seed, 1, size, [found[:1] for found in seen]).expand(n)
 
     def size(self, images: Tensor) -> tuple[int, ...]:
         """(H, W) of images (N, C, H, W) or (N, C, T, H, W), (L,) of signals (N, C, L)."""
@@ -168,7 +180,8 @@ class Mixer(nn.Module):
     def target(self, y_a: Tensor, y_b: Tensor, perm: Tensor, recipe: Recipe, images: Tensor) -> MixTarget | Tensor:
         """What forward returns beside the images."""
         if self.num_classes is not None and y_a.ndim == 1:
-            return soft_labels(y_a, y_b, recipe.lam, self.num_classes, self.label_smoothing)
+            names = {"y_a": "labels", "y_b": "labels"}
+            return soft_labels(y_a, y_b, recipe.lam, self.num_classes, self.label_smoothing, names)
         whole = recipe.box is None and recipe.mask is None
         target = MixTarget(y_a, y_b, recipe.lam, perm, *recipe[1:], None if whole else self.size(images))
         return target if self.num_classes is None else target.soft(self.num_classes, self.label_smoothing)
@@ -176,8 +189,6 @@ class Mixer(nn.Module):
     def apply_to_images(self, images: Tensor, recipe: Recipe, perm: Tensor) -> Tensor:
         """The mixed images."""
         if self.normalize is None:
-            if recipe.blends and images.dtype not in LINEAR_DTYPES:
-                raise TypeError(f"images must be floating point, uint8 or a signed integer, got {images.dtype}")
             return mix_pixels(images, recipe, perm)
         lam = recipe.lam if recipe.box is None and recipe.mask is None else None
         parts = {"box": recipe.box, "resize": recipe.resize, "mask": recipe.mask, "lam": lam}
@@ -196,7 +207,7 @@ class Mixer(nn.Module):
             raise ValueError(f"{name} must be (N, ..., {expected}) as the images are, got {checks.shape(extra)}")
         if extra.is_floating_point():
             return mix_pixels(extra, recipe, perm)
-        if self.ignore_index is None and recipe.blends:
+        if self.ignore_index is None and self.blends:
             raise ValueError(f"ignore_index must be given to mix {name}, which is {extra.dtype}: where labels meet")
         if self.ignore_index is not None:
             check_label_map(extra, name, self.ignore_index)
@@ -230,12 +241,29 @@ class Mixer(nn.Module):
             if value is not default and (isinstance(value, tuple) or value != default)
         )
 
-    def _check_images(self, images: Any) -> None:
+    def check_images(self, images: Any) -> None:
+        """Fail unless `images` can be mixed, whatever is drawn."""
         checks.batch(images, "images")
         if self.DIMS is not None and images.ndim not in self.DIMS:
             shapes = {3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, T, H, W)"}
             expected = " or ".join(shapes[dim] for dim in self.DIMS)
             raise ValueError(f"images must be {expected}, got {checks.shape(images)}")
+        if self.normalize is not None:
+            self._check_normalizable(images)
+        elif self.blends and images.dtype not in LINEAR_DTYPES:
+            raise TypeError(f"images must be floating point, uint8 or a signed integer, got {images.dtype}")
+
+    def _check_normalizable(self, images: Tensor) -> None:
+        if images.dtype is not torch.uint8:
+            raise TypeError(f"images must be uint8 with normalize, got {images.dtype}")
+        if images.ndim != 4:
+            raise ValueError(f"images must be (N, C, H, W) with normalize, got {checks.shape(images)}")
+        for name, value in ("mean", self._mean), ("std", self._std):
+            if value.shape[0] not in (1, images.shape[1]):
+                raise ValueError(
+                    f"normalize's {name} must be a number, or {images.shape[1]} of them as images have so many "
+                    f"channels, got {value.shape[0]}"
+                )
 
     def _seed(self, images: Tensor, generator: torch.Generator | None, seed: Any) -> Tensor:
         if generator is None and seed is None:
@@ -246,6 +274,9 @@ class Mixer(nn.Module):
 def _labels(labels: Any, images: Tensor, num_classes: int | None) -> Tensor:
     """Classes (N,), int64, or soft labels (N, K), float32."""
     if not isinstance(labels, Tensor) or labels.ndim != 2:
+        if isinstance(labels, Tensor) and labels.dtype not in checks.INTEGERS:
+            got = f"{labels.dtype} {checks.shape(labels)}"
+            raise TypeError(f"labels must be an integer tensor (N,), or soft or multi-hot (N, K), got {got}")
         return checks.indices(labels, "labels", images, "images")
     if checks.tensor(labels, "labels").dtype not in (*checks.FLOATS, *checks.INTEGERS, torch.bool):
         raise TypeError(f"labels must be integer or floating point, got {labels.dtype}")

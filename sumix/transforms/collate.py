@@ -18,7 +18,8 @@ class SUMixCollate:
         `CutMix(alpha=0.2)`, say. Leave its generator None: every worker then draws numbers of its own.
     raw : bool
         True (the default): batches are `(images, mixed, target, ...)`, for `criterion(model(mixed), model(images),
-        target)`. False: `(mixed, target, ...)`, for losses that take soft labels.
+        target)`; the images are normalised if `mix` normalises. False: `(mixed, target, ...)`, for losses that take
+        soft labels.
     collate_fn : callable
         Makes `(images, labels, ...)`, a tuple or list of tensors, of a list of samples; torch's default_collate if not
         given. What follows the labels is mixed alike, see `Mixer.forward`.
@@ -46,5 +47,6 @@ class SUMixCollate:
         batch = self.collate_fn(samples)
         if not isinstance(batch, (tuple, list)) or len(batch) < 2:
             raise TypeError(f"collate_fn must make (images, labels, ...), got {type(batch).__name__}")
+        raw = self.mix.unmixed(batch[0]) if self.raw else None
         mixed = self.mix(*batch)
-        return (batch[0], *mixed) if self.raw else mixed
+        return (raw, *mixed) if self.raw else mixed

@@ -4,7 +4,8 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from sumix.ops import checks
-from sumix.ops.sample import box_of, lam_of
+from sumix.ops.sample import lam_of
+from sumix.ops.sample_box import box_of
 from sumix.recipe import Recipe
 from sumix.transforms.base import MixerOptions
 from sumix.transforms.boxes import BoxMixer

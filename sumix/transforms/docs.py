@@ -16,10 +16,12 @@ SHARED = """\
         See `ops.sample_perm`.
     normalize : (mean, std), optional
         For uint8 images (N, C, H, W): return (mix / 255 - mean) / std, a value a channel, computed in the same pass.
+        `unmixed(images)` does the same to images that are not to be mixed.
     dtype : torch.dtype
         Of the normalised images: float32, float16 or bfloat16.
     ignore_index : int, optional
-        What integer tensors that are mixed along hold where both images show through.
+        What integer tensors that are mixed along hold where both images show through: needed for them where a mixer
+        may blend pixels.
     cross_rank : bool or torch.distributed.ProcessGroup
         Partners are drawn from all ranks of the default group, or of this one. Every rank must bring as many samples.
     generator : torch.Generator, optional

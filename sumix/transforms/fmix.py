@@ -1,5 +1,6 @@
 """FMix: a mask of random blobs says which pixels come from the partner."""
 
+import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
@@ -64,8 +65,15 @@ class FMix(Mixer):
         self.spectrum = spectrum
         self.correct_lam = checks.flag(correct_lam, "correct_lam")
 
+    @property
+    def blends(self) -> bool:
+        """Whether the masks have soft edges."""
+        return self.max_soft > 0
+
     def draw(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
         """Masks of blobs."""
         drawn = lam_of(seed, n, self.alpha, self.p)
         mask, lam = fmix_mask(drawn, size, decay=self.decay, max_soft=self.max_soft, spectrum=self.spectrum, seed=seed)
+        if not self.blends:
+            mask = mask.to(torch.bool)  # which chooses, from images of any dtype
         return Recipe(lam if self.correct_lam else drawn, mask=mask)

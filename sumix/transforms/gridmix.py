@@ -40,6 +40,7 @@ class GridMix(Mixer):
     """
 
     DIMS = (3, 4, 5)
+    blends = False
 
     def __init__(
         self,

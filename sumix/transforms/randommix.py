@@ -68,7 +68,7 @@ class RandomMix(Mixer):
         if not self.per_sample and dispatch.is_plain(seed):  # on CPU a value can be looked at
             which = int(self.choose(seeds[0], 1))
             if which < 0:
-                return Recipe(torch.ones(images.shape[0]))
+                return self.untouched(images)
             return self.mixers[which].recipe(images, perm, seeds[which + 1])
         seen = [found.index_select(0, perm) for found in self.look(images)]
         return self.rows(seed, images.shape[0], self.size(images), seen)
@@ -82,12 +82,27 @@ class RandomMix(Mixer):
         seeds, seen = sample_seed(len(self.mixers) + 1, seed=seed), list(seen)
         recipes = []
         for mixer, own in zip(self.mixers, seeds[1:].unbind(), strict=True):
-            found, seen = seen[: mixer.looks], seen[mixer.looks :]
-            if not mixer.per_sample:
-                found = [part[:1] for part in found]
-            recipes.append(mixer.rows(own, n, size, found))
+            recipes.append(mixer.rows(own, n, size, seen[: mixer.looks]))
+            seen = seen[mixer.looks :]
         choice = self.choose(seeds[0], n if self.per_sample else 1)
         return merge(recipes, choice.expand(n), size)
+
+    def untouched(self, images: Tensor) -> Recipe:
+        """The recipe that leaves a batch on CPU as it is, whatever its dtype."""
+        n = images.shape[0]
+        lam = torch.ones(n, dtype=torch.float32)
+        return Recipe(lam, None if self.blends else torch.zeros(n, 2 * len(self.size(images)), dtype=torch.int64))
+
+    def check_images(self, images: Any) -> None:
+        """Fail unless every mixer can mix `images`: which one does is not known yet."""
+        super().check_images(images)
+        for mixer in self.mixers:
+            mixer.check_images(images)
+
+    @property
+    def blends(self) -> bool:
+        """Whether one of the mixers may."""
+        return any(mixer.blends for mixer in self.mixers)
 
     @property
     def looks(self) -> int:
@@ -149,12 +164,19 @@ def _common(mixers: list[Mixer], given: dict[str, Any]) -> dict[str, Any]:
     plain, options = Mixer(), dict(given)
     for name in COMMON:
         values = [getattr(mixer, name) for mixer in mixers]
-        if all(value == getattr(plain, name) for value in values):
+        if all(_alike(value, getattr(plain, name)) for value in values):
             continue
-        if name in given or any(value != values[0] for value in values):
+        if name in given or not all(_alike(value, values[0]) for value in values):
             raise ValueError(f"{name} must be given to RandomMix alone, or be the same in all of its mixers")
         options[name] = values[0]
     return options
+
+
+def _alike(a: Any, b: Any) -> bool:
+    if isinstance(a, tuple) and isinstance(b, tuple):  # normalize
+        pairs = zip(a, b, strict=True)
+        return all(torch.equal(*(checks.per_channel(value, "normalize") for value in pair)) for pair in pairs)
+    return a == b
 
 
 def _weights(value: Any, count: int) -> tuple[float, ...]:

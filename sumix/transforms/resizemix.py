@@ -1,11 +1,14 @@
 """ResizeMix: the whole partner, made small, is pasted into a box."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
 from sumix.ops import checks
-from sumix.ops.sample import box_of
+from sumix.ops.mix import LINEAR_DTYPES
+from sumix.ops.sample_box import box_of
 from sumix.recipe import Recipe
 from sumix.transforms.base import MixerOptions
 from sumix.transforms.boxes import BoxMixer
@@ -57,6 +60,13 @@ class ResizeMix(BoxMixer):
         self.scope = checks.interval(scope, "scope", 0, 1)
         checks.choice(mode, "mode", checks.RESIZE_MODES)
         self.mode = mode
+
+    def check_images(self, images: Any) -> None:
+        """Fail unless `images` can be resized."""
+        super().check_images(images)
+        if self.mode == "bilinear" and images.dtype not in LINEAR_DTYPES:
+            kinds = "floating point, uint8 or a signed integer"
+            raise TypeError(f'images must be {kinds} for mode="bilinear", got {images.dtype}')
 
     def draw(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
         """Boxes that the whole partner goes into."""

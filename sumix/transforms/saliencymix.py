@@ -1,13 +1,16 @@
 """SaliencyMix: the box is pasted from where its partner is most salient."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
 from sumix.ops import checks
 from sumix.ops.saliency import ORDERS, saliency_peak
-from sumix.ops.sample import cut_box, lam_of
+from sumix.ops.sample import lam_of
+from sumix.ops.sample_box import cut_box
 from sumix.recipe import Recipe
 from sumix.transforms.base import MixerOptions
 from sumix.transforms.boxes import BoxMixer
@@ -39,7 +42,7 @@ class SaliencyMix(BoxMixer):
     Their code, however, hands float images to a detector that takes their bytes for pixels, so its peaks are random
     places: `python -m benchmarks.published_saliency` shows it. Here the detector sees the images.
 
-    Images (N, C, H, W), C 1 or 3.
+    Images (N, C, H, W), C 1 or 3, uint8 or floating point.
 
     CALL
 
@@ -72,6 +75,14 @@ class SaliencyMix(BoxMixer):
             self.keep("_mean_of_images", mean, "mean")
             self.keep("_std_of_images", std, "std")
         self.correct_lam = checks.flag(correct_lam, "correct_lam")
+
+    def check_images(self, images: Any) -> None:
+        """Fail unless the saliency of `images` is defined."""
+        super().check_images(images)
+        if images.dtype not in (torch.uint8, *checks.FLOATS):
+            raise TypeError(f"images must be uint8 or floating point, got {images.dtype}")
+        if images.shape[1] not in (1, 3) or (images.shape[0] > 0 and 0 in images.shape[2:]):
+            raise ValueError(f"images must be (N, 1, H, W) or (N, 3, H, W), with pixels, got {checks.shape(images)}")
 
     def look(self, images: Tensor) -> list[Tensor]:
         """Each image's most salient pixel."""
