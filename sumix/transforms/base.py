@@ -114,7 +114,7 @@ class Mixer(nn.Module):
         generator : torch.Generator, optional
             For this call; not under torch.compile.
         seed : Tensor, shape (), int64, or int, optional
-            Instead of a generator: equal seeds give equal mixes, on every device.
+            Instead of a generator: equal seeds give equal mixes.
 
         Returns
         -------
@@ -126,7 +126,7 @@ class Mixer(nn.Module):
         labels = _labels(labels, images, self.num_classes)
         seed = self._seed(images, generator, seed)
         if self.cross_rank is not False:
-            return across.forward(self, images, labels, extras, seed)
+            return forward_across_ranks(self, images, labels, extras, seed)
         perm = self.draw_partners(labels, seed)
         recipe = self.recipe(images, perm, seed)
         target = self.target(labels, _partners_of(labels, perm), perm, recipe, images)
