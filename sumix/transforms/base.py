@@ -14,8 +14,8 @@ from sumix.ops.mix_normalize import mix_normalize
 from sumix.ops.sample import PARTNERS, as_seed, perm_of
 from sumix.recipe import Recipe, check_label_map, mix_labels, mix_pixels
 from sumix.target import MixTarget
-from sumix.transforms import cross_rank as across
 from sumix.transforms import docs
+from sumix.transforms.cross_rank import forward as forward_across_ranks
 
 Normalize = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]
 
