@@ -69,7 +69,7 @@ def mix_resize(x: Tensor, box: Tensor, perm: Tensor, mode: str | Tensor = "bilin
 
 def check_mode(mode: str | Tensor, x: Tensor) -> Tensor:
     """The codes (N,) of `mode`, if it can be done with images of this dtype."""
-    if mode == "bilinear" and x.dtype not in LINEAR_DTYPES:
+    if isinstance(mode, str) and mode == "bilinear" and x.dtype not in LINEAR_DTYPES:
         raise TypeError(f'x must be floating point, uint8 or a signed integer for mode="bilinear", got {x.dtype}')
     return checks.resize(mode, "mode", x, "x")
 
