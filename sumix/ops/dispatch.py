@@ -18,11 +18,12 @@ def is_plain(*tensors: Any) -> bool:
 
     Then the op may be called past autograd's Python layer, and be left to check its arguments itself.
     """
-    return (
-        not torch.compiler.is_compiling()
-        and not in_functorch()
-        and all(type(tensor) is Tensor and tensor.is_cpu for tensor in tensors)
-    )
+    if torch.compiler.is_compiling() or in_functorch():
+        return False
+    for tensor in tensors:  # noqa: SIM110 - all() takes three times as long over so few
+        if type(tensor) is not Tensor or not tensor.is_cpu:
+            return False
+    return True
 
 
 def refuse_forward_mode(name: str, *tensors: Tensor | None) -> None:

@@ -118,8 +118,12 @@ def dense(x: Tensor) -> Tensor:
 
 def run(op: Callable[..., Tensor], x: Tensor, *how: Tensor) -> Tensor:
     """The op, past autograd's Python layer (5 us, half of what a small op takes) where no gradient is wanted."""
+    return _run(op, x, how, dispatch.is_plain(x, *how))
+
+
+def _run(op: Callable[..., Tensor], x: Tensor, how: tuple[Tensor, ...], plain: bool) -> Tensor:
     dispatch.refuse_forward_mode(op._opname, x)
-    if (x.requires_grad and torch.is_grad_enabled()) or not dispatch.is_plain(x, *how):
+    if not plain or (x.requires_grad and torch.is_grad_enabled()):
         return op(x, *how)
     with torch._C._AutoDispatchBelowAutograd():
         return op(x, *how)
@@ -133,7 +137,7 @@ def as_given(op: Callable[..., Tensor], x: Tensor, *how: Tensor) -> Tensor | Non
     if not dispatch.is_plain(x, *how) or not x.is_contiguous():  # channels_last, or to be copied
         return None
     try:
-        return run(op, x, *how)
+        return _run(op, x, how, True)
     except RuntimeError:
         return None
 

@@ -17,6 +17,7 @@ from sumix.target import MixTarget
 from sumix.transforms import docs
 from sumix.transforms.cross_rank import forward as forward_across_ranks
 
+LABEL_NAMES = {"y_a": "labels", "y_b": "labels"}  # what the kernel's arguments are to the user
 Normalize = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]
 
 
@@ -157,7 +158,9 @@ class Mixer(nn.Module):
 
     def recipe(self, images: Tensor, perm: Tensor, seed: Tensor) -> Recipe:
         """The recipe of the whole batch."""
-        if self.per_sample:
+        if self.looks == 0:
+            seen = []
+        elif self.per_sample:
             seen = [found.index_select(0, perm) for found in self.look(images)]
         else:
             seen = self.look_at_one(images, perm)
@@ -180,8 +183,7 @@ class Mixer(nn.Module):
     def target(self, y_a: Tensor, y_b: Tensor, perm: Tensor, recipe: Recipe, images: Tensor) -> MixTarget | Tensor:
         """What forward returns beside the images."""
         if self.num_classes is not None and y_a.ndim == 1:
-            names = {"y_a": "labels", "y_b": "labels"}
-            return soft_labels(y_a, y_b, recipe.lam, self.num_classes, self.label_smoothing, names)
+            return soft_labels(y_a, y_b, recipe.lam, self.num_classes, self.label_smoothing, LABEL_NAMES)
         whole = recipe.box is None and recipe.mask is None
         target = MixTarget(y_a, y_b, recipe.lam, perm, *recipe[1:], None if whole else self.size(images))
         return target if self.num_classes is None else target.soft(self.num_classes, self.label_smoothing)
