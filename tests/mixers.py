@@ -26,6 +26,14 @@ MIXERS = {
     "RandomMix boxes": lambda **options: RandomMix([CutMix(), ResizeMix(), SaliencyMix()], **random_rows(options)),
     "RandomMix switch": lambda **options: RandomMix([CutMix(), MixUp(alpha=0.8)], [2, 1], **random_rows(options)),
     "RandomMix masks": lambda **options: RandomMix([FMix(), GridMix()], **random_rows(options)),
+    "RandomMix nested": lambda **options: RandomMix(
+        [
+            RandomMix([CutMix(), MixUp()], per_sample=True),
+            RandomMix([ResizeMix(), SmoothMix()], per_sample=True),
+            RandomMix([SaliencyMix(), FMix()]),
+        ],
+        **random_rows(options),
+    ),
     "RandomMix all": lambda **options: RandomMix(
         [CutMix(), MixUp(), SaliencyMix(), FMix(), ResizeMix(mode="bilinear"), GridMix(), SmoothMix()],
         **random_rows(options),

@@ -122,27 +122,31 @@ class RandomMix(Mixer):
 
 def merge(recipes: list[Recipe], choice: Tensor, size: tuple[int, ...]) -> Recipe:
     """One recipe of several: sample i takes recipes[choice[i]], or is left as it is where choice[i] is -1."""
-    n = choice.shape[0]
+    n, device = choice.shape[0], choice.device
+    boxes = [recipe.box for recipe in recipes if recipe.box is not None]
+    masks = [recipe.mask for recipe in recipes if recipe.mask is not None]
+    linear = [recipe for recipe in recipes if recipe.box is None and recipe.mask is None]
+    one_each = (1,) * len(size)  # the shape of a mask that is the same all over the image
     lam = torch.ones_like(recipes[0].lam)
-    boxed = [recipe for recipe in recipes if recipe.box is not None]
-    blended = [recipe for recipe in recipes if recipe.box is None]
-    masked = any(recipe.mask is not None for recipe in blended)
-    box = torch.zeros_like(boxed[0].box) if boxed else None
-    resize = choice.new_zeros(n) if any(recipe.resize is not None for recipe in boxed) else None
+    box = torch.zeros_like(boxes[0]) if boxes else None
+    resize = choice.new_zeros(n) if any(recipe.resize is not None for recipe in recipes) else None
     mask = None
-    if masked or (boxed and blended):
-        kinds = {torch.float32 if recipe.mask is None else recipe.mask.dtype for recipe in blended}
-        shape = size if masked else (1,) * len(size)
-        mask = torch.ones(n, *shape, dtype=kinds.pop() if len(kinds) == 1 else torch.float32, device=lam.device)
+    if masks or (boxes and linear):
+        whole = all(part.shape[1:] == one_each for part in masks)
+        hard = not linear and all(part.dtype == torch.bool for part in masks)
+        mask = torch.ones(n, *(one_each if whole else size), dtype=torch.bool if hard else torch.float32, device=device)
     for which, recipe in enumerate(recipes):
         chosen = choice == which
         lam = torch.where(chosen, recipe.lam, lam)
         if recipe.box is not None:
             box = torch.where(chosen.unsqueeze(1), recipe.box, box)
-            resize = resize if recipe.resize is None else torch.where(chosen, recipe.resize, resize)
-        elif mask is not None:
-            own = recipe.lam.view(-1, *[1] * len(size)) if recipe.mask is None else recipe.mask
-            mask = torch.where(chosen.view(-1, *[1] * len(size)), own.to(mask.dtype), mask)
+        if recipe.resize is not None:
+            resize = torch.where(chosen, recipe.resize, resize)
+        own = recipe.mask
+        if own is None and recipe.box is None and mask is not None:
+            own = recipe.lam.view(-1, *one_each)
+        if own is not None:
+            mask = torch.where(chosen.view(-1, *one_each), own.to(mask.dtype), mask)
     return Recipe(lam, box, mask, resize)
 
 
