@@ -382,6 +382,15 @@ def test_normalised_in_the_same_pass(name):
     torch.testing.assert_close(half, expected.bfloat16(), rtol=0.01, atol=0.01)
 
 
+def test_means_survive_half_and_compile():
+    images, labels = batch(dtype=torch.uint8)
+    mix = CutMix(normalize=((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    want, _ = mix(images, labels, seed=SEED)
+    assert torch.equal(mix.half()(images, labels, seed=SEED)[0], want)
+    compiled = torch.compile(mix, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(images, labels, seed=SEED)[0], want)
+
+
 def test_saliencymix_centres_on_the_partners_peak():
     images, _ = batch(4, (3, 64, 64), dtype=torch.uint8)
     peaks = ops.saliency_peak(images)

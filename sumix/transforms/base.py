@@ -216,8 +216,8 @@ class Mixer(nn.Module):
         return mix_labels(extra, recipe, perm, self.ignore_index or 0)
 
     def keep(self, name: str, value: Any, argument: str) -> None:
-        """Remember a value a channel, for `kept`."""
-        self.register_buffer(name, checks.per_channel(value, argument), persistent=False)
+        """Remember a value a channel, for `kept`; not as a buffer, which `half()` would round."""
+        setattr(self, name, checks.per_channel(value, argument))
 
     def kept(self, name: str, like: Tensor) -> Tensor:
         """What `keep` remembers, on the device of `like`: moved there once, for every copy waits."""
