@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch import distributed as dist
 
-from sumix.ops import checks
+from sumix.ops import checks, dispatch
 from sumix.ranks import gather, gather_with_gradient
 from sumix.target import MixTarget
 
@@ -18,6 +19,12 @@ def beside_partners(
     The loss must then ignore the latter n (see `only`): they have raw outputs, but no mix.
     """
     perm = checks.indices(target.perm, "target.perm", z, "mixed")
+    total = perm.shape[0] * dist.get_world_size(group)
+    if dispatch.is_plain(perm) and ((perm < 0) | (perm >= total)).any():
+        raise ValueError(f"target.perm must be from 0 to {total - 1}, counting through all ranks' samples")
+    y_a = checks.indices(target.y_a, "target.y_a", z, "mixed")  # int64, which holds any ignore_index
+    y_b = checks.indices(target.y_b, "target.y_b", z, "mixed")
+    lam = checks.ratios(target.lam, "target.lam", z, "mixed", checks.floating(target.lam, "target.lam").dtype)
 
     def partners(rows: Tensor | None) -> Tensor | None:
         return None if rows is None else torch.cat([rows, gather_with_gradient(rows, group).index_select(0, perm)])
@@ -31,9 +38,9 @@ def beside_partners(
     n = perm.shape[0]
     there = torch.arange(2 * n, device=perm.device).roll(n)  # where each sample's partner is
     pairs = MixTarget(
-        y_a=torch.cat([target.y_a, target.y_b]),
-        y_b=torch.cat([target.y_b, target.y_a]),
-        lam=twice(target.lam),
+        y_a=torch.cat([y_a, y_b]),
+        y_b=torch.cat([y_b, y_a]),
+        lam=twice(lam),
         perm=there,
         box=twice(target.box),
         mask=twice(target.mask),

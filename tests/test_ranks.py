@@ -74,6 +74,11 @@ def one_of_two(rank, folder):
         losses = criterion(ratio, **options, cross_rank=True)
         target = results["CutMix", True][1]
         results[ratio] = loss_and_gradients(losses, outputs, target, features()[mine])
+        small = target._replace(y_a=target.y_a.byte(), y_b=target.y_b.byte())  # which cannot hold -100
+        same = loss_and_gradients(losses, outputs, small, features()[mine])
+        assert all(torch.equal(one, other) for one, other in zip(same, results[ratio], strict=True))
+    with pytest.raises(ValueError, match=r"target.perm must be from 0 to 11, counting through all ranks' samples"):
+        loss_and_gradients(losses, outputs, target._replace(perm=target.perm + N), features()[mine])
     soft = CutMix(cross_rank=dist.group.WORLD, num_classes=4)(images, labels)[1]
     assert soft.shape == (N // 2, 4)
     with pytest.raises(ValueError, match="images must not require gradients with cross_rank"):
