@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from sumix import CutMix, FMix, GridMix, MixTarget, MixUp, RandomMix, ResizeMix, SaliencyMix, ops
+from sumix import CutMix, FMix, GridMix, MixTarget, MixUp, RandomMix, ResizeMix, SaliencyMix, SmoothMix, ops
 from tests.mixers import MIXERS, naive_mix
 
 SEED = torch.tensor(7)
@@ -232,6 +232,25 @@ def test_partners(name):
     assert (target.y_a != target.y_b).all()
     with pytest.raises(ValueError, match="partners must be one of"):
         MIXERS[name](partners="other")
+
+
+@pytest.mark.parametrize(
+    ("mixer", "option", "value"),
+    [
+        (CutMix, "alpha", -1.0),
+        (CutMix, "partners", "other"),
+        (MixUp, "p", 2.0),
+        (SmoothMix, "p", 2.0),
+        (ResizeMix, "mode", "cubic"),
+        (FMix, "spectrum", "other"),
+    ],
+)
+def test_options_that_are_changed_later_are_checked_again(mixer, option, value):
+    images, labels = batch()
+    mix = mixer()
+    setattr(mix, option, value)
+    with pytest.raises(ValueError, match=f"{option} must be"):
+        mix(images, labels)
 
 
 # ---- What is mixed along ----

@@ -240,6 +240,8 @@ def lam_of(seed: Tensor, n: int, alpha: float, p: float) -> Tensor:
 def perm_of(seed: Tensor, n: int, partners: str, labels: Tensor | None = None) -> Tensor:
     """`sample_perm`, with int64 labels."""
     labels = seed.new_empty(0) if labels is None else labels
+    if partners not in PARTNERS:  # an attribute that was changed
+        checks.choice(partners, "partners", PARTNERS)
     return draw(_sample_perm, seed, labels, n, PARTNERS.index(partners))
 
 

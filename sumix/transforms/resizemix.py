@@ -72,5 +72,5 @@ class ResizeMix(BoxMixer):
         """Boxes that the whole partner goes into."""
         alpha = 0.0 if self.alpha is None else self.alpha
         box, lam = box_of(seed, n, size, "resize", alpha, self.p, *self.scope)
-        code = checks.RESIZE_MODES.index(self.mode) + 1
+        code = checks.choice(self.mode, "mode", checks.RESIZE_MODES) + 1
         return Recipe(lam, box, resize=torch.full_like(lam, code, dtype=torch.int64))

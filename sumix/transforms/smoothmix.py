@@ -45,7 +45,7 @@ class SmoothMix(Mixer):
         """Masks without an edge."""
         centre, sigma = sample_smooth(n, size, spread=self.spread, seed=seed)
         mask, lam = smooth_mask(centre, sigma, size)
-        if self.p < 1:
+        if self.p != 1:
             whole = lam_of(seed, n, 1.0, self.p) == 1
             lam = torch.where(whole, 1.0, lam)
             mask = torch.where(whole.view(-1, *[1] * len(size)), 1.0, mask)
