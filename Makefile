@@ -49,7 +49,7 @@ races: $(patsubst %,build/races/%,$(filter-out test_maths,$(C_TESTS)))
 	@for t in $^; do $$t || exit 1; done
 
 # What promises equal bits everywhere is compiled without contraction, as in setup.py; csrc/random.h says why.
-EXACT = $(if $(filter %/cpu/sample.o %/cpu/mask.o %/test_sample,$@),-ffp-contract=off -DSUMIX_NO_CONTRACTION)
+EXACT = $(if $(filter %/sample.o %/mask.o %/test_sample,$@),-ffp-contract=off -DSUMIX_NO_CONTRACTION)
 KERNELS := $(patsubst csrc/cpu/%.c,%.o,$(wildcard csrc/cpu/*.c))
 HEADERS := $(wildcard csrc/*.h csrc/cpu/*.h)
 define C_KERNEL
@@ -83,6 +83,58 @@ build/races/cpu/%.o: csrc/cpu/%.c $(HEADERS)
 
 build/races/%: tests/c/%.c $(wildcard tests/c/*.h) $(KERNELS:%=build/races/cpu/%)
 	$(C_TEST)
+
+# The CUDA kernels on the CPU (tests/cuda_emulation): the same C tests, whose reference loops know nothing of either, with
+# the emulated kernels in the CPU kernels' place. Under AddressSanitizer; `make emulated-races` under ThreadSanitizer.
+EMULATED_TESTS := $(filter-out test_maths test_device,$(C_TESTS))
+CUDA_HEADERS := $(HEADERS) $(wildcard csrc/cuda/*.cuh tests/cuda_emulation/*.h)
+CXX_FLAGS := -std=c++20 -g -O1 -Wall -Wextra -Wno-unknown-pragmas $(if $(SUMIX_WERROR),-Werror)
+
+emulated: FLAGS = $(call SANITIZE,address$(comma)undefined)
+emulated: $(EMULATED_TESTS:%=build/emulated/%)
+	@for t in $^; do $$t || exit 1; done
+
+emulated-races: FLAGS = $(call SANITIZE,thread)
+emulated-races: $(EMULATED_TESTS:%=build/emulated_races/%)
+	@for t in $^; do $$t || exit 1; done
+
+# Shared memory has a section of its own, which AddressSanitizer leaves out unless told.
+SECTIONS = $(shell echo 'int x;' | $(CXX) -x c++ -fsanitize-sections=sumix_shared -c - -o /dev/null 2>/dev/null && echo -fsanitize-sections=sumix_shared)
+define CUDA_KERNEL
+	@mkdir -p $(@D)
+	@echo "$(CXX) $@"
+	@$(CXX) $(CXX_FLAGS) $(FLAGS) $(SECTIONS) $(EXACT) -Itests/cuda_emulation -x c++ -c $< -o $@
+endef
+define EMULATED_TEST
+	@echo "$(CC) $@"
+	@$(CC) $(C_FLAGS) $(FLAGS) $(EXACT) -DSUMIX_TEST_CUDA -c $< -o $@.o
+	@$(CXX) $(FLAGS) $@.o $(filter %.o,$^) -lm -lpthread -ldl -o $@
+endef
+EMULATED := fibres as_cpu $(patsubst csrc/cuda/%.cu,%,$(filter-out csrc/cuda/device.cu,$(wildcard csrc/cuda/*.cu)))
+
+# Without sanitizers: it tells them what it does.
+build/emulated/cuda/fibres.o build/emulated_races/cuda/fibres.o: tests/cuda_emulation/fibres.cpp $(CUDA_HEADERS)
+	@mkdir -p $(@D)
+	@echo "$(CXX) $@"
+	@$(CXX) $(CXX_FLAGS) -fno-tree-loop-distribute-patterns -c $< -o $@
+
+build/emulated/cuda/%.o: tests/cuda_emulation/%.cpp $(CUDA_HEADERS)
+	$(CUDA_KERNEL)
+
+build/emulated/cuda/%.o: csrc/cuda/%.cu $(CUDA_HEADERS)
+	$(CUDA_KERNEL)
+
+build/emulated/%: tests/c/%.c $(wildcard tests/c/*.h) $(EMULATED:%=build/emulated/cuda/%.o)
+	$(EMULATED_TEST)
+
+build/emulated_races/cuda/%.o: tests/cuda_emulation/%.cpp $(CUDA_HEADERS)
+	$(CUDA_KERNEL)
+
+build/emulated_races/cuda/%.o: csrc/cuda/%.cu $(CUDA_HEADERS)
+	$(CUDA_KERNEL)
+
+build/emulated_races/%: tests/c/%.c $(wildcard tests/c/*.h) $(EMULATED:%=build/emulated_races/cuda/%.o)
+	$(EMULATED_TEST)
 
 lint: $(VENV)/packages
 	$(BIN)/pip install -q -e ".[dev]" --no-build-isolation

@@ -49,7 +49,7 @@ static inline SUMIX_HD uint64_t sumix_bits_of_double(double value)
   return bits;
 }
 
-static inline float sumix_exp_f32(float x)
+static inline SUMIX_HD float sumix_exp_f32(float x)
 {
   /* Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits: a conversion without a cast that NaN could
    * upset. */
@@ -66,7 +66,7 @@ static inline float sumix_exp_f32(float x)
   return x < -0x1.5d58ap6f ? 0.0f : p * power;  // -87.3365: the smallest normal number
 }
 
-static inline float sumix_exp_unit_f32(float x)
+static inline SUMIX_HD float sumix_exp_unit_f32(float x)
 {
   float p = 0x1.95d198p-16f;
   p = p * x + 0x1.aca410p-13f;
@@ -79,7 +79,7 @@ static inline float sumix_exp_unit_f32(float x)
   return p * x + 1.0f;
 }
 
-static inline double sumix_exp_f64(double x)
+static inline SUMIX_HD double sumix_exp_f64(double x)
 {
   const double magic = 0x1.8p52, shifted = x * 0x1.71547652b82fep+0 + magic, n = shifted - magic;
   const double r = (x - n * 0x1.62e42feep-1) - n * 0x1.a39ef35793c76p-33;
@@ -99,7 +99,7 @@ static inline double sumix_exp_f64(double x)
   return x < -708.3 ? 0.0 : p * power;
 }
 
-static inline double sumix_exp_unit_f64(double x)
+static inline SUMIX_HD double sumix_exp_unit_f64(double x)
 {
   double p = 0x1.a835b54022f5ep-41;
   p = p * x + 0x1.9a2c5b686aa59p-37;
@@ -119,7 +119,7 @@ static inline double sumix_exp_unit_f64(double x)
   return p * x + 1.0;
 }
 
-static inline float sumix_ratio_upwards(int32_t a, int32_t b)
+static inline SUMIX_HD float sumix_ratio_upwards(int32_t a, int32_t b)
 {
   if (b == 0) return 0;
   const float nearest = (float)a / (float)b;

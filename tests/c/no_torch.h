@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "../../csrc/kernels.h"
 #include "../../csrc/torch_abi.h"
@@ -56,6 +57,18 @@ SUMIX_KERNELS(SUMIX_KERNEL_UNDER_TEST)
       exit(1);                                                                                                         \
     }                                                                                                                  \
   } while (0)
+
+/* Whether the message names this, "lam[2]". A CUDA kernel's assertion names the argument alone. */
+static inline bool blames(const struct sumix_status *status, const char *what)
+{
+#ifdef SUMIX_TEST_CUDA
+  char name[64];
+  snprintf(name, sizeof name, "\"%.*s ", (int)strcspn(what, "[ "), what);
+  return strstr(status->message, name) != NULL;
+#else
+  return strstr(status->message, what) != NULL;
+#endif
+}
 
 /* A buffer of exactly this size, so that AddressSanitizer sees the first byte beyond it. */
 static inline void *exactly(size_t bytes)
