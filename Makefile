@@ -5,7 +5,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 comma := ,
 BIN := $(VENV)/bin
-SOURCES := setup.py pyproject.toml $(wildcard csrc/*.[ch] csrc/cpu/*.[ch])
+SOURCES := setup.py pyproject.toml $(wildcard csrc/*.[ch] csrc/args/*.h csrc/cpu/*.[ch] csrc/cuda/*.cu csrc/cuda/*.cuh)
 C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
 
 .PHONY: demo quick test unit sanitize races lint bench clean
@@ -51,7 +51,7 @@ races: $(patsubst %,build/races/%,$(filter-out test_maths,$(C_TESTS)))
 # What promises equal bits everywhere is compiled without contraction, as in setup.py; csrc/random.h says why.
 EXACT = $(if $(filter %/sample.o %/mask.o %/test_sample,$@),-ffp-contract=off -DSUMIX_NO_CONTRACTION)
 KERNELS := $(patsubst csrc/cpu/%.c,%.o,$(wildcard csrc/cpu/*.c))
-HEADERS := $(wildcard csrc/*.h csrc/cpu/*.h)
+HEADERS := $(wildcard csrc/*.h csrc/args/*.h csrc/cpu/*.h)
 define C_KERNEL
 	@mkdir -p $(@D)
 	@echo "$(CC) $@"
@@ -140,7 +140,7 @@ lint: $(VENV)/packages
 	$(BIN)/pip install -q -e ".[dev]" --no-build-isolation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror csrc/*.[ch] csrc/cpu/*.[ch] tests/c/*.[ch]
+	$(BIN)/clang-format --dry-run --Werror csrc/*.[ch] $(wildcard csrc/args/*.h csrc/cuda/*) csrc/cpu/*.[ch] tests/c/*.[ch]
 
 bench: $(VENV)/built
 	$(BIN)/python -m benchmarks.bench_loss --json runs/bench/loss.json

@@ -6,6 +6,17 @@
 
 struct sumix_cpu_kernels sumix_cpu;
 
+#ifdef SUMIX_CUDA_EMULATED  // csrc/device.h: in such a build nothing runs here
+
+int sumix_cpu_choose(const char *wanted, struct sumix_status *status)
+{
+  (void)wanted, (void)status;
+  sumix_cpu.isa = "none";
+  return 0;
+}
+
+#else
+
 #define DECLARE(name, isa) int sumix_##name##_cpu_##isa(const struct sumix_##name##_args *, struct sumix_status *);
 
 #define DECLARE_BASELINE(name) DECLARE(name, baseline)
@@ -55,3 +66,5 @@ int sumix_cpu_choose(const char *wanted, struct sumix_status *status)
   sumix_cpu = *found;
   return 0;
 }
+
+#endif

@@ -7,6 +7,16 @@
 #include "kernels.h"
 #include "ops.h"
 
+#ifndef SUMIX_NAMESPACE  // the tests load a second build beside the first
+#define SUMIX_NAMESPACE "sumix"
+#endif
+
+#ifdef SUMIX_CUDA
+enum { HAS_CUDA = 1 };
+#else
+enum { HAS_CUDA = 0 };
+#endif
+
 static const struct sumix_op_entry *const tables[] = {sumix_uncertainty_ops,   sumix_semantic_distance_ops,
                                                       sumix_mask_ops,          sumix_loss_ops,
                                                       sumix_mix_ops,           sumix_sample_ops,
@@ -14,18 +24,22 @@ static const struct sumix_op_entry *const tables[] = {sumix_uncertainty_ops,   s
                                                       sumix_mix_resize_ops,    sumix_mix_inplace_ops,
                                                       sumix_mix_normalize_ops, sumix_masked_similarity_ops};
 
-/* The handles stay for ever: deleting one would take its ops away. */
+/* For all devices the same functions: csrc/device.h goes by the tensors. The handles stay for ever: deleting one would
+ * take its ops away. */
 static int register_ops(void)
 {
-  TorchLibraryHandle schemas, cpu;
-  if (libtorch.aoti_torch_library_init_def("sumix", __FILE__, __LINE__, &schemas) ||
-      libtorch.aoti_torch_library_init_impl("sumix", "CPU", __FILE__, __LINE__, &cpu))
-    return -1;
+  TorchLibraryHandle schemas, devices[2];
+  const char *const keys[] = {"CPU", "CUDA"};
+  const size_t num_devices = HAS_CUDA && libtorch_cuda.device_type != SUMIX_NO_DEVICE ? 2 : 1;
+  if (libtorch.aoti_torch_library_init_def(SUMIX_NAMESPACE, __FILE__, __LINE__, &schemas)) return -1;
+  for (size_t d = 0; d < num_devices; d++)
+    if (libtorch.aoti_torch_library_init_impl(SUMIX_NAMESPACE, keys[d], __FILE__, __LINE__, &devices[d])) return -1;
   for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
-    for (const struct sumix_op_entry *op = tables[t]; op->name != NULL; op++)
-      if (libtorch.aoti_torch_library_def(schemas, op->schema) ||
-          libtorch.torch_library_impl(cpu, op->name, op->cpu, SUMIX_TORCH_ABI))
-        return -1;
+    for (const struct sumix_op_entry *op = tables[t]; op->name != NULL; op++) {
+      if (libtorch.aoti_torch_library_def(schemas, op->schema)) return -1;
+      for (size_t d = 0; d < num_devices; d++)
+        if (libtorch.torch_library_impl(devices[d], op->name, op->kernel, SUMIX_TORCH_ABI)) return -1;
+    }
   return 0;
 }
 

@@ -3,7 +3,7 @@
  * An absent tensor (uncertainties in the plain form, class weights, a learned ratio, gradients that nobody
  * wants) is one of shape (0,).
  */
-#include "boxed.h"
+#include "device.h"
 #include "ops.h"
 
 static int read_enum(StableIValue value, int count, const char *name, struct sumix_status *status)
@@ -83,7 +83,7 @@ static int sumix_loss(const StableIValue *args, StableIValue *results, struct su
   SUMIX_TRY(new_gradient(z, real, needs_grad && !plain, &results[3], &a.grad_v, status));
   SUMIX_TRY(new_gradient(z, real, needs_grad, &results[4], &a.grad_u, status));
   SUMIX_TRY(new_gradient(z, real, needs_grad && whole, &results[5], &a.grad_partner, status));
-  return sumix_cpu.loss(&a, status);
+  return sumix_run_loss(z, &a, status);
 }
 SUMIX_BOXED(sumix_loss, 10)
 
@@ -120,7 +120,7 @@ static int sumix_loss_backward(const StableIValue *args, StableIValue *results, 
   SUMIX_TRY(new_gradient(&z, z.dtype, true, &results[0], &a.out_z, status));
   SUMIX_TRY(new_gradient(&z, z.dtype, !plain, &results[1], &a.out_v, status));
   SUMIX_TRY(new_gradient(&z, z.dtype, true, &results[2], &a.out_u, status));
-  return sumix_cpu.loss_backward(&a, status);
+  return sumix_run_loss_backward(&z, &a, status);
 }
 SUMIX_BOXED(sumix_loss_backward, 10)
 

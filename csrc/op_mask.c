@@ -1,5 +1,5 @@
 /* sumix::sample_top_k, sumix::mask_top_k: check, allocate, run. */
-#include "boxed.h"
+#include "device.h"
 #include "ops.h"
 
 static const int64_t most_pixels = (INT64_C(1) << 31) - 1;
@@ -21,18 +21,18 @@ static int sample_top_k(const StableIValue *args, StableIValue *results, struct 
   SUMIX_TRY(sumix_tensor_new(&lam, SUMIX_INT64, 1, &n, NULL, &results[0], &k, status));
   SUMIX_TRY(sumix_tensor_new(&lam, SUMIX_INT64, 1, &n, NULL, &results[1], &soft, status));
   SUMIX_TRY(sumix_tensor_new(&lam, SUMIX_FLOAT32, 1, &n, NULL, &results[2], &exact_lam, status));
-  return sumix_cpu.sample_top_k(
-      &(struct sumix_sample_top_k_args){
-          .seed = seed.data,
-          .n = n,
-          .size = size,
-          .max_soft = max_soft,
-          .lam = lam.data,
-          .k = k.data,
-          .soft = soft.data,
-          .exact_lam = exact_lam.data,
-      },
-      status);
+  return sumix_run_sample_top_k(&lam,
+                                &(struct sumix_sample_top_k_args){
+                                    .seed = seed.data,
+                                    .n = n,
+                                    .size = size,
+                                    .max_soft = max_soft,
+                                    .lam = lam.data,
+                                    .k = k.data,
+                                    .soft = soft.data,
+                                    .exact_lam = exact_lam.data,
+                                },
+                                status);
 }
 SUMIX_BOXED(sample_top_k, 2)
 
@@ -51,16 +51,16 @@ static int mask_top_k(const StableIValue *args, StableIValue *results, struct su
   const bool hard = sumix_is_absent(&soft);
   if (!hard) SUMIX_TRY(sumix_tensor_expect(&soft, SUMIX_INT64, 1, &n, &grey, status));
   SUMIX_TRY(sumix_tensor_new(&grey, SUMIX_FLOAT32, grey.dim, grey.sizes, NULL, &results[0], &mask, status));
-  return sumix_cpu.mask_top_k(
-      &(struct sumix_mask_top_k_args){
-          .n = n,
-          .size = size,
-          .grey = grey.data,
-          .k = k.data,
-          .soft = hard ? NULL : soft.data,
-          .mask = mask.data,
-      },
-      status);
+  return sumix_run_mask_top_k(&grey,
+                              &(struct sumix_mask_top_k_args){
+                                  .n = n,
+                                  .size = size,
+                                  .grey = grey.data,
+                                  .k = k.data,
+                                  .soft = hard ? NULL : soft.data,
+                                  .mask = mask.data,
+                              },
+                              status);
 }
 SUMIX_BOXED(mask_top_k, 3)
 

@@ -1,5 +1,5 @@
 /* sumix::masked_similarity: check, allocate, run. An absent tensor is one of shape (0,). */
-#include "boxed.h"
+#include "device.h"
 #include "ops.h"
 
 /* The maps: (n, l, d) tokens, of which the last `places` are read, or (n, d, places). Each sample dense in itself; the
@@ -98,7 +98,7 @@ static int masked_similarity(const StableIValue *args, StableIValue *results, st
   a.visible_a = out[0].data;
   a.visible_b = out[1].data;
   a.ratio = out[2].data;
-  return sumix_cpu.masked_similarity(&a, status);
+  return sumix_run_masked_similarity(x, &a, status);
 }
 SUMIX_BOXED(masked_similarity, 8)
 

@@ -1,6 +1,6 @@
 /* sumix::mix_box and sumix::mix_linear and their backward ops, sumix::soft_labels: check, allocate in the input's
  * memory format, run. */
-#include "boxed.h"
+#include "device.h"
 #include "op_mix.h"
 #include "ops.h"
 
@@ -21,7 +21,7 @@ static int mix_box(const StableIValue *args, StableIValue *results, struct sumix
   SUMIX_TRY(read_box(args[1], &x, &box, status));
   SUMIX_TRY(read_indices(args[2], "perm", &x, &perm, status));
   SUMIX_TRY(sumix_tensor_new(&x, x.dtype, x.dim, x.sizes, x.strides, &results[0], &out, status));
-  return sumix_cpu.mix_box(&(struct sumix_mix_box_args){layout, x.data, box.data, perm.data, out.data}, status);
+  return sumix_run_mix_box(&x, &(struct sumix_mix_box_args){layout, x.data, box.data, perm.data, out.data}, status);
 }
 SUMIX_BOXED(mix_box, 3)
 
@@ -35,8 +35,8 @@ static int mix_box_backward(const StableIValue *args, StableIValue *results, str
   SUMIX_TRY(read_box(args[1], &g, &box, status));
   SUMIX_TRY(read_indices(args[2], "perm", &g, &perm, status));
   SUMIX_TRY(sumix_tensor_new(&g, g.dtype, g.dim, g.sizes, g.strides, &results[0], &grad_x, status));
-  return sumix_cpu.mix_box_backward(
-      &(struct sumix_mix_box_backward_args){g.dtype, layout, g.data, box.data, perm.data, grad_x.data}, status);
+  return sumix_run_mix_box_backward(
+      &g, &(struct sumix_mix_box_backward_args){g.dtype, layout, g.data, box.data, perm.data, grad_x.data}, status);
 }
 SUMIX_BOXED(mix_box_backward, 3)
 
@@ -49,8 +49,8 @@ static int mix_linear(const StableIValue *args, StableIValue *results, struct su
   SUMIX_TRY(read_ratios(args, &x, &lam, &perm, status));
   SUMIX_TRY(sumix_tensor_new(&x, x.dtype, x.dim, x.sizes, x.strides, &results[0], &out, status));
   const int64_t n = x.sizes[0], size = n > 0 ? x.numel / n : 0;
-  return sumix_cpu.mix_linear(&(struct sumix_mix_linear_args){x.dtype, n, size, x.data, lam.data, perm.data, out.data},
-                              status);
+  return sumix_run_mix_linear(
+      &x, &(struct sumix_mix_linear_args){x.dtype, n, size, x.data, lam.data, perm.data, out.data}, status);
 }
 SUMIX_BOXED(mix_linear, 3)
 
@@ -63,8 +63,8 @@ static int mix_linear_backward(const StableIValue *args, StableIValue *results, 
   SUMIX_TRY(read_ratios(args, &g, &lam, &perm, status));
   SUMIX_TRY(sumix_tensor_new(&g, g.dtype, g.dim, g.sizes, g.strides, &results[0], &grad_x, status));
   const int64_t n = g.sizes[0], size = n > 0 ? g.numel / n : 0;
-  return sumix_cpu.mix_linear_backward(
-      &(struct sumix_mix_linear_backward_args){g.dtype, n, size, g.data, lam.data, perm.data, grad_x.data}, status);
+  return sumix_run_mix_linear_backward(
+      &g, &(struct sumix_mix_linear_backward_args){g.dtype, n, size, g.data, lam.data, perm.data, grad_x.data}, status);
 }
 SUMIX_BOXED(mix_linear_backward, 3)
 
@@ -83,8 +83,8 @@ static int soft_labels(const StableIValue *args, StableIValue *results, struct s
   SUMIX_CHECK(smoothing >= 0 && smoothing <= 1, status, "label_smoothing must be 0 to 1, got %g", smoothing);
   const int64_t n = y_a.sizes[0];
   SUMIX_TRY(sumix_tensor_new(&y_a, SUMIX_FLOAT32, 2, (const int64_t[]){n, k}, NULL, &results[0], &soft, status));
-  return sumix_cpu.soft_labels(
-      &(struct sumix_soft_labels_args){n, k, y_a.data, y_b.data, lam.data, smoothing, soft.data}, status);
+  return sumix_run_soft_labels(
+      &y_a, &(struct sumix_soft_labels_args){n, k, y_a.data, y_b.data, lam.data, smoothing, soft.data}, status);
 }
 SUMIX_BOXED(soft_labels, 3)
 

@@ -2,7 +2,7 @@
 #ifndef SUMIX_OP_MIX_H
 #define SUMIX_OP_MIX_H
 
-#include "boxed.h"
+#include "device.h"
 
 static inline int expect_dense(const struct sumix_tensor *x, struct sumix_status *status)
 {

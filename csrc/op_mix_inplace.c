@@ -25,7 +25,8 @@ static int inplace(const struct sumix_tensor *x, StableIValue box_argument, cons
   SUMIX_TRY(expect_apart(x, element, &box, status));
   SUMIX_TRY(expect_apart(x, element, &perm, status));
   if (resize != NULL) SUMIX_TRY(expect_apart(x, element, resize, status));
-  return sumix_cpu.mix_inplace(&(struct sumix_mix_inplace_args){x->dtype, layout, element, x->data, box.data,
+  return sumix_run_mix_inplace(x,
+                               &(struct sumix_mix_inplace_args){x->dtype, layout, element, x->data, box.data,
                                                                 resize == NULL ? NULL : resize->data, perm.data},
                                status);
 }

@@ -15,8 +15,8 @@ static int mix_mask(const StableIValue *args, StableIValue *results, struct sumi
               "x must be floating point or an integer unless the mask is bool");
   SUMIX_TRY(read_indices(args[2], "perm", &x, &perm, status));
   SUMIX_TRY(sumix_tensor_new(&x, x.dtype, x.dim, x.sizes, x.strides, &results[0], &out, status));
-  return sumix_cpu.mix_mask(&(struct sumix_mix_mask_args){x.dtype, layout, element, x.data, mask, perm.data, out.data},
-                            status);
+  return sumix_run_mix_mask(
+      &x, &(struct sumix_mix_mask_args){x.dtype, layout, element, x.data, mask, perm.data, out.data}, status);
 }
 SUMIX_BOXED(mix_mask, 3)
 
@@ -31,8 +31,8 @@ static int mix_mask_backward(const StableIValue *args, StableIValue *results, st
   SUMIX_TRY(read_mask(args[1], &g, &layout, &mask, status));
   SUMIX_TRY(read_indices(args[2], "perm", &g, &perm, status));
   SUMIX_TRY(sumix_tensor_new(&g, g.dtype, g.dim, g.sizes, g.strides, &results[0], &grad_x, status));
-  return sumix_cpu.mix_mask_backward(
-      &(struct sumix_mix_mask_backward_args){g.dtype, layout, g.data, mask, perm.data, grad_x.data}, status);
+  return sumix_run_mix_mask_backward(
+      &g, &(struct sumix_mix_mask_backward_args){g.dtype, layout, g.data, mask, perm.data, grad_x.data}, status);
 }
 SUMIX_BOXED(mix_mask_backward, 3)
 

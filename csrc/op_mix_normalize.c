@@ -55,7 +55,7 @@ static int mix_normalize(const StableIValue *args, StableIValue *results, struct
   how.mean = mean.data;
   how.std = std.data;
   how.out = out.data;
-  return sumix_cpu.mix_normalize(&how, status);
+  return sumix_run_mix_normalize(&x, &how, status);
 }
 SUMIX_BOXED(mix_normalize, 7)
 

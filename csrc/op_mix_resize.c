@@ -19,8 +19,8 @@ static int mix_resize(const StableIValue *args, StableIValue *results, struct su
   SUMIX_TRY(layout_of(&x, element, &layout, status));
   SUMIX_TRY(read_how(args, &x, &box, &resize, &perm, status));
   SUMIX_TRY(sumix_tensor_new(&x, x.dtype, x.dim, x.sizes, x.strides, &results[0], &out, status));
-  return sumix_cpu.mix_resize(
-      &(struct sumix_mix_resize_args){x.dtype, layout, element, x.data, box.data, resize.data, perm.data, out.data},
+  return sumix_run_mix_resize(
+      &x, &(struct sumix_mix_resize_args){x.dtype, layout, element, x.data, box.data, resize.data, perm.data, out.data},
       status);
 }
 SUMIX_BOXED(mix_resize, 4)
@@ -34,7 +34,8 @@ static int mix_resize_backward(const StableIValue *args, StableIValue *results, 
   SUMIX_TRY(layout_of(&g, (int64_t)sumix_dtype_size(g.dtype), &layout, status));
   SUMIX_TRY(read_how(args, &g, &box, &resize, &perm, status));
   SUMIX_TRY(sumix_tensor_new(&g, g.dtype, g.dim, g.sizes, g.strides, &results[0], &grad_x, status));
-  return sumix_cpu.mix_resize_backward(
+  return sumix_run_mix_resize_backward(
+      &g,
       &(struct sumix_mix_resize_backward_args){g.dtype, layout, g.data, box.data, resize.data, perm.data, grad_x.data},
       status);
 }

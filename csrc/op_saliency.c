@@ -1,5 +1,5 @@
 /* sumix::saliency and sumix::saliency_peak: one kernel, which writes the map or only finds its maximum. No gradient. */
-#include "boxed.h"
+#include "device.h"
 #include "ops.h"
 
 static int read_scale(StableIValue argument, const char *name, const struct sumix_tensor *x, int64_t channels,
@@ -50,7 +50,7 @@ static int saliency(const StableIValue *args, StableIValue *results, struct sumi
   const int64_t sizes[] = {images.n, images.height, images.width};
   SUMIX_TRY(sumix_tensor_new(&x, SUMIX_UINT8, 3, sizes, NULL, &results[0], &map, status));
   images.map = map.data;
-  return sumix_cpu.saliency(&images, status);
+  return sumix_run_saliency(&x, &images, status);
 }
 SUMIX_BOXED(saliency, 3)
 
@@ -62,7 +62,7 @@ static int saliency_peak(const StableIValue *args, StableIValue *results, struct
   SUMIX_CHECK(images.n == 0 || images.height * images.width > 0, status, "x has no pixels");
   SUMIX_TRY(sumix_tensor_new(&x, SUMIX_INT64, 2, (const int64_t[]){images.n, 2}, NULL, &results[0], &peak, status));
   images.peak = peak.data;
-  return sumix_cpu.saliency(&images, status);
+  return sumix_run_saliency(&x, &images, status);
 }
 SUMIX_BOXED(saliency_peak, 3)
 

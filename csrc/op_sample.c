@@ -1,7 +1,7 @@
 /* sumix::sample_*, sumix::cut_box: check, allocate on the device of the seed, run. */
 #include <math.h>
 
-#include "boxed.h"
+#include "device.h"
 #include "ops.h"
 
 static int read_seed(StableIValue argument, struct sumix_tensor *seed, struct sumix_status *status)
@@ -50,7 +50,7 @@ static int sample_lam(const StableIValue *args, StableIValue *results, struct su
   SUMIX_TRY(check_share(a.p, "p", status));
   SUMIX_TRY(sumix_tensor_new(&seed, SUMIX_FLOAT32, 1, &a.n, NULL, &results[0], &lam, status));
   a.seed = seed.data, a.lam = lam.data;
-  return sumix_cpu.sample_lam(&a, status);
+  return sumix_run_sample_lam(&seed, &a, status);
 }
 SUMIX_BOXED(sample_lam, 1)
 
@@ -69,7 +69,7 @@ static int sample_perm(const StableIValue *args, StableIValue *results, struct s
     SUMIX_TRY(sumix_tensor_expect(&labels, SUMIX_INT64, 1, &a.n, &seed, status));
   SUMIX_TRY(sumix_tensor_new(&seed, SUMIX_INT64, 1, &a.n, NULL, &results[0], &perm, status));
   a.seed = seed.data, a.labels = labels.data, a.perm = perm.data;
-  return sumix_cpu.sample_perm(&a, status);
+  return sumix_run_sample_perm(&seed, &a, status);
 }
 SUMIX_BOXED(sample_perm, 2)
 
@@ -98,7 +98,7 @@ static int sample_box(const StableIValue *args, StableIValue *results, struct su
   SUMIX_TRY(sumix_tensor_new(&seed, SUMIX_INT64, 2, (const int64_t[]){a.n, 4}, NULL, &results[0], &box, status));
   SUMIX_TRY(sumix_tensor_new(&seed, SUMIX_FLOAT32, 1, &a.n, NULL, &results[1], &lam, status));
   a.seed = seed.data, a.box = box.data, a.lam = lam.data;
-  return sumix_cpu.sample_box(&a, status);
+  return sumix_run_sample_box(&seed, &a, status);
 }
 SUMIX_BOXED(sample_box, 1)
 
@@ -115,37 +115,39 @@ static int cut_box(const StableIValue *args, StableIValue *results, struct sumix
   SUMIX_TRY(sumix_tensor_new(&lam, SUMIX_INT64, 2, (const int64_t[]){a.n, 4}, NULL, &results[0], &box, status));
   SUMIX_TRY(sumix_tensor_new(&lam, SUMIX_FLOAT32, 1, &a.n, NULL, &results[1], &exact_lam, status));
   a.lam = lam.data, a.centre = centre.data, a.box = box.data, a.exact_lam = exact_lam.data;
-  return sumix_cpu.cut_box(&a, status);
+  return sumix_run_cut_box(&lam, &a, status);
 }
 SUMIX_BOXED(cut_box, 2)
 
-static int new_noise(const StableIValue *args, StableIValue *results, struct sumix_sample_noise_args *a,
-                     struct sumix_status *status)
+static int new_noise(const StableIValue *args, StableIValue *results, struct sumix_tensor *seed,
+                     struct sumix_sample_noise_args *a, struct sumix_status *status)
 {
-  struct sumix_tensor seed, out;
-  SUMIX_TRY(read_seed(args[0], &seed, status));
+  struct sumix_tensor out;
+  SUMIX_TRY(read_seed(args[0], seed, status));
   SUMIX_TRY(read_count(args[1], "n", &a->n, status));
   SUMIX_TRY(read_count(args[2], "size", &a->size, status));
   SUMIX_CHECK(a->size <= INT64_C(1) << 34, status, "size must be at most 2^34, got %lld", (long long)a->size);
   SUMIX_TRY(
-      sumix_tensor_new(&seed, SUMIX_FLOAT32, 2, (const int64_t[]){a->n, a->size}, NULL, &results[0], &out, status));
-  a->seed = seed.data, a->out = out.data;
+      sumix_tensor_new(seed, SUMIX_FLOAT32, 2, (const int64_t[]){a->n, a->size}, NULL, &results[0], &out, status));
+  a->seed = seed->data, a->out = out.data;
   return 0;
 }
 
 static int sample_uniform(const StableIValue *args, StableIValue *results, struct sumix_status *status)
 {
+  struct sumix_tensor seed;
   struct sumix_sample_uniform_args a;
-  SUMIX_TRY(new_noise(args, results, &a.noise, status));
-  return sumix_cpu.sample_uniform(&a, status);
+  SUMIX_TRY(new_noise(args, results, &seed, &a.noise, status));
+  return sumix_run_sample_uniform(&seed, &a, status);
 }
 SUMIX_BOXED(sample_uniform, 1)
 
 static int sample_normal(const StableIValue *args, StableIValue *results, struct sumix_status *status)
 {
+  struct sumix_tensor seed;
   struct sumix_sample_normal_args a;
-  SUMIX_TRY(new_noise(args, results, &a.noise, status));
-  return sumix_cpu.sample_normal(&a, status);
+  SUMIX_TRY(new_noise(args, results, &seed, &a.noise, status));
+  return sumix_run_sample_normal(&seed, &a, status);
 }
 SUMIX_BOXED(sample_normal, 1)
 
@@ -156,7 +158,7 @@ static int sample_seed(const StableIValue *args, StableIValue *results, struct s
   SUMIX_TRY(read_seed(args[0], &seed, status));
   SUMIX_TRY(read_count(args[1], "n", &n, status));
   SUMIX_TRY(sumix_tensor_new(&seed, SUMIX_INT64, 1, &n, NULL, &results[0], &seeds, status));
-  return sumix_cpu.sample_seed(&(struct sumix_sample_seed_args){seed.data, n, seeds.data}, status);
+  return sumix_run_sample_seed(&seed, &(struct sumix_sample_seed_args){seed.data, n, seeds.data}, status);
 }
 SUMIX_BOXED(sample_seed, 1)
 

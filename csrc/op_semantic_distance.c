@@ -1,5 +1,5 @@
 /* sumix::semantic_distance: check, allocate, run. It has no gradient. */
-#include "boxed.h"
+#include "device.h"
 #include "ops.h"
 
 static int semantic_distance(const StableIValue *args, StableIValue *results, struct sumix_status *status)
@@ -13,19 +13,19 @@ static int semantic_distance(const StableIValue *args, StableIValue *results, st
   SUMIX_TRY(sumix_tensor_expect(&r, z.dtype, 2, z.sizes, &z, status));
   SUMIX_TRY(sumix_tensor_expect(&masked, SUMIX_INT64, 1, z.sizes, &z, status));
   SUMIX_TRY(sumix_tensor_new(&z, z.dtype, 2, z.sizes, NULL, &results[0], &alpha, status));
-  return sumix_cpu.semantic_distance(
-      &(struct sumix_semantic_distance_args){
-          .dtype = z.dtype,
-          .n = z.sizes[0],
-          .k = z.sizes[1],
-          .z = z.data,
-          .r = r.data,
-          .masked = masked.data,
-          .scale = sumix_float(args[3]),
-          .published = sumix_bool(args[4]),
-          .alpha = alpha.data,
-      },
-      status);
+  return sumix_run_semantic_distance(&z,
+                                     &(struct sumix_semantic_distance_args){
+                                         .dtype = z.dtype,
+                                         .n = z.sizes[0],
+                                         .k = z.sizes[1],
+                                         .z = z.data,
+                                         .r = r.data,
+                                         .masked = masked.data,
+                                         .scale = sumix_float(args[3]),
+                                         .published = sumix_bool(args[4]),
+                                         .alpha = alpha.data,
+                                     },
+                                     status);
 }
 SUMIX_BOXED(semantic_distance, 3)
 

@@ -1,5 +1,5 @@
 /* sumix::uncertainty and its backward: check, allocate, run. */
-#include "boxed.h"
+#include "device.h"
 #include "ops.h"
 
 static int uncertainty(const StableIValue *args, StableIValue *results, struct sumix_status *status)
@@ -9,7 +9,7 @@ static int uncertainty(const StableIValue *args, StableIValue *results, struct s
   SUMIX_CHECK(sumix_is_floating(x.dtype), status, "logits must be float16, bfloat16, float32 or float64");
   SUMIX_CHECK(x.dim == 2 && x.sizes[1] > 0, status, "logits must be (N, K) with K > 0");
   SUMIX_TRY(sumix_tensor_new(&x, x.dtype, 2, x.sizes, NULL, &results[0], &u, status));
-  return sumix_cpu.uncertainty(&(struct sumix_uncertainty_args){x.dtype, x.sizes[0], x.sizes[1], x.data, u.data},
+  return sumix_run_uncertainty(&x, &(struct sumix_uncertainty_args){x.dtype, x.sizes[0], x.sizes[1], x.data, u.data},
                                status);
 }
 SUMIX_BOXED(uncertainty, 1)
@@ -23,8 +23,9 @@ static int uncertainty_backward(const StableIValue *args, StableIValue *results,
   SUMIX_CHECK(u.dim == 2, status, "u must be (N, K)");
   SUMIX_TRY(sumix_tensor_expect(&g, u.dtype, 2, u.sizes, &u, status));
   SUMIX_TRY(sumix_tensor_new(&u, u.dtype, 2, u.sizes, NULL, &results[0], &grad_x, status));
-  return sumix_cpu.uncertainty_backward(
-      &(struct sumix_uncertainty_backward_args){u.dtype, u.sizes[0], u.sizes[1], u.data, g.data, grad_x.data}, status);
+  return sumix_run_uncertainty_backward(
+      &u, &(struct sumix_uncertainty_backward_args){u.dtype, u.sizes[0], u.sizes[1], u.data, g.data, grad_x.data},
+      status);
 }
 SUMIX_BOXED(uncertainty_backward, 2)
 

@@ -6,7 +6,7 @@
 
 struct sumix_op_entry {
   const char *schema, *name;
-  BoxedKernel cpu;
+  BoxedKernel kernel;  // of every device
 };
 
 extern const struct sumix_op_entry sumix_uncertainty_ops[], sumix_semantic_distance_ops[], sumix_mask_ops[],

@@ -4,7 +4,8 @@
  * have C linkage but C++ text. We declare what we call, and find it in the libtorch that `import torch` has already
  * loaded, so building sumix needs no torch and one binary serves every release from 2.10 on.
  *
- * To use another function: add one line to SUMIX_TORCH_SYMBOLS. tests/test_torch_abi.py compares every line with
+ * To use another function: add one line to SUMIX_TORCH_SYMBOLS, or to SUMIX_TORCH_CUDA_SYMBOLS what only a torch with CUDA
+ * has. tests/test_torch_abi.py compares every line with
  * torch's own headers.
  */
 #ifndef SUMIX_TORCH_ABI_H
@@ -16,6 +17,7 @@
 
 typedef struct AtenTensorOpaque *AtenTensorHandle;
 typedef struct TorchLibraryOpaque *TorchLibraryHandle;
+typedef struct CUDAGuardOpaque *CUDAGuardHandle;
 typedef int32_t AOTITorchError;  // 0: success
 typedef uint64_t StableIValue;   // an argument or result of a boxed kernel
 typedef void (*BoxedKernel)(StableIValue *stack, uint64_t num_args, uint64_t num_results);
@@ -49,6 +51,7 @@ typedef void (*ParallelFunc)(int64_t begin, int64_t end, void *context);
   X(2.9, int32_t, aoti_torch_dtype_int64, (void))                                                                      \
   X(2.9, int32_t, aoti_torch_dtype_bool, (void))                                                                       \
   X(2.9, int32_t, aoti_torch_device_type_cpu, (void))                                                                  \
+  X(2.9, int32_t, aoti_torch_device_type_cuda, (void))                                                                 \
   X(2.9, size_t, aoti_torch_dtype_element_size, (int32_t dtype))                                                       \
   X(2.9, AOTITorchError, aoti_torch_get_dim, (AtenTensorHandle tensor, int64_t *dim))                                  \
   X(2.9, AOTITorchError, aoti_torch_get_sizes, (AtenTensorHandle tensor, int64_t **sizes))                             \
@@ -63,13 +66,25 @@ typedef void (*ParallelFunc)(int64_t begin, int64_t end, void *context);
      int32_t device_index, AtenTensorHandle *tensor))                                                                  \
   X(2.9, AOTITorchError, aoti_torch_delete_tensor_object, (AtenTensorHandle tensor))
 
+/* In libtorch_cuda. */
+#define SUMIX_TORCH_CUDA_SYMBOLS(X)                                                                                    \
+  X(2.9, AOTITorchError, aoti_torch_create_cuda_guard, (int32_t device_index, CUDAGuardHandle *guard))                 \
+  X(2.9, AOTITorchError, aoti_torch_delete_cuda_guard, (CUDAGuardHandle guard))                                        \
+  X(2.9, AOTITorchError, aoti_torch_get_current_cuda_stream, (int32_t device_index, void **stream))
+
 #define SUMIX_TORCH_MEMBER(since, result, name, parameters) result(*name) parameters;
 extern struct sumix_libtorch {
   SUMIX_TORCH_SYMBOLS(SUMIX_TORCH_MEMBER)
 } libtorch;
+extern struct sumix_libtorch_cuda {
+  int32_t device_type;  // of CUDA tensors, or SUMIX_NO_DEVICE where torch has no CUDA: the rest is NULL then
+  SUMIX_TORCH_CUDA_SYMBOLS(SUMIX_TORCH_MEMBER)
+} libtorch_cuda;
 #undef SUMIX_TORCH_MEMBER
 
-/* Fills `libtorch` from the loaded libtorch. Returns NULL, or the name of what is missing. */
+enum { SUMIX_NO_DEVICE = -1 };
+
+/* Fills `libtorch` and `libtorch_cuda` from the loaded libtorch. Returns NULL, or the name of what is missing. */
 const char *sumix_torch_load(void);
 
 #endif

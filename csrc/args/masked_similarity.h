@@ -1,0 +1,35 @@
+#ifndef SUMIX_ARGS_MASKED_SIMILARITY_H
+#define SUMIX_ARGS_MASKED_SIMILARITY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../dtype.h"
+
+enum sumix_evidence { SUMIX_EVIDENCE_FEATURE, SUMIX_EVIDENCE_CAM, SUMIX_EVIDENCE_OBJECT, SUMIX_NUM_EVIDENCES };
+
+/* How much of each image's evidence a mix leaves visible. M: what of each cell of the h x w map is kept of the own
+ * image, 1 outside the box times the mask; lam everywhere without either. visible_a = sum M s / sum s, visible_b of the
+ * partner's under 1 - M, ratio = visible_a / (visible_a + visible_b). */
+struct sumix_masked_similarity_args {
+  enum sumix_dtype dtype;
+  enum sumix_evidence evidence;
+  bool channels_last;  // a sample is (places, d), else (d, places), with places = frames * h * w
+  int64_t n, d, frames, h, w, k;
+  int64_t height, width;  // of the images, in pixels
+  const void *features;   // n samples, `stride` elements from one to the next; objects: d = frames = 1
+  int64_t stride;
+  const void *class_weight;     // (k, d) real, for SUMIX_EVIDENCE_CAM
+  const int64_t *labels;        // (n), -1 for none, for SUMIX_EVIDENCE_CAM
+  const int64_t *perm;          // (n)
+  const void *lam;              // (n) real
+  const int64_t *box;           // (n, 4), or NULL
+  const void *mask;             // (n, height, width), or (n, 1, 1) where it is constant, or NULL
+  enum sumix_dtype mask_dtype;  // SUMIX_FLOAT32, or SUMIX_UINT8 of 0 and 1
+  bool mask_is_constant;
+  const int64_t *resize;                // (n): not 0 where the box shows the whole partner; or NULL
+  double min_contrast;                  // a map with no evidence above this times |g|^2 is flat
+  void *visible_a, *visible_b, *ratio;  // (n) real
+};
+
+#endif
