@@ -1,6 +1,6 @@
 """The CUDA kernels run on the CPU (tests/cuda_emulation), as a second extension beside the real one.
 
-`load()` registers torch.ops.sumix_emulated: the same boxed ops, with the emulated CUDA kernels in the place of the CPU's.
+`load()` registers torch.ops.sumix_emulated: the same boxed ops with the emulated CUDA kernels in them.
 `replace()`, before sumix is imported, puts them in the place of torch.ops.sumix itself, so that any test tests them.
 """
 
