@@ -48,7 +48,7 @@ __device__ inline uint32_t depth_of(float value)
 
 /* A block's image. How many threads it has, and the type of an index, by where the image is. */
 template <bool in_shared> struct pixels {
-  enum { THREADS = 1024 };
+  enum { THREADS = 1024, PER_SM = 1 };
   typedef uint32_t index;
   const float *grey;
   uint32_t *depth;  // not there
@@ -56,7 +56,7 @@ template <bool in_shared> struct pixels {
   bool aligned;  // grey and mask are, so that vectors of them can be
 };
 template <> struct pixels<true> {
-  enum { THREADS = 256 };
+  enum { THREADS = 256, PER_SM = 4 };
   typedef uint16_t index;
   const float *grey;
   uint32_t *depth;  // shared: (size, rounded up to vectors), of which the last are `beyond`
@@ -326,7 +326,7 @@ __device__ void write_soft(pixels<in_shared> image, struct cut inner, struct cut
 }
 
 /* Bytes moved: 8 a pixel, if the caches hold an image a block; 8 blocks an SM of small images, 1 or 2 of large ones. */
-template <bool in_shared> __global__ void __launch_bounds__(pixels<in_shared>::THREADS)
+template <bool in_shared> __global__ void __launch_bounds__(pixels<in_shared>::THREADS, pixels<in_shared>::PER_SM)
     mask_cut(int64_t n, uint32_t size, bool aligned, const float *__restrict__ grey, const int64_t *__restrict__ k,
              const int64_t *__restrict__ soft, uint32_t *scratch, float *mask)
 {
