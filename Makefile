@@ -12,7 +12,7 @@ TORCH_CUDA_ARCH_LIST ?= $(if $(shell command -v nvidia-smi),native,8.0)
 export TORCH_CUDA_ARCH_LIST
 C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
 
-.PHONY: demo quick test unit sanitize races lint bench clean
+.PHONY: demo quick test unit sanitize races emulated emulated-races emulated-extension lint bench clean
 
 demo: $(VENV)/built
 	$(BIN)/python -m benchmarks.demo
@@ -90,6 +90,7 @@ build/races/%: tests/c/%.c $(wildcard tests/c/*.h) $(KERNELS:%=build/races/cpu/%
 
 # The CUDA kernels on the CPU (tests/cuda_emulation): the same C tests, whose reference loops know nothing of either, with
 # the emulated kernels in the CPU kernels' place. Under AddressSanitizer; `make emulated-races` under ThreadSanitizer.
+UNRESOLVED := -Wl,--unresolved-symbols=ignore-all
 EMULATED_TESTS := $(filter-out test_maths test_device,$(C_TESTS))
 CUDA_HEADERS := $(HEADERS) $(wildcard csrc/cuda/*.cuh tests/cuda_emulation/*.h)
 CXX_FLAGS := -std=c++20 -g -O1 -Wall -Wextra -Wno-unknown-pragmas $(if $(SUMIX_WERROR),-Werror)
@@ -112,7 +113,7 @@ endef
 define EMULATED_TEST
 	@echo "$(CC) $@"
 	@$(CC) $(C_FLAGS) $(FLAGS) $(EXACT) -DSUMIX_TEST_CUDA -c $< -o $@.o
-	@$(CXX) $(FLAGS) $@.o $(filter %.o,$^) -lm -lpthread -ldl -o $@
+	@$(CXX) $(FLAGS) $@.o $(filter %.o,$^) $(UNRESOLVED) -lm -lpthread -ldl -o $@
 endef
 EMULATED := fibres as_cpu $(patsubst csrc/cuda/%.cu,%,$(filter-out csrc/cuda/device.cu,$(wildcard csrc/cuda/*.cu)))
 
@@ -139,6 +140,45 @@ build/emulated_races/cuda/%.o: csrc/cuda/%.cu $(CUDA_HEADERS)
 
 build/emulated_races/%: tests/c/%.c $(wildcard tests/c/*.h) $(EMULATED:%=build/emulated_races/cuda/%.o)
 	$(EMULATED_TEST)
+
+# Kernels with an error each, to show that the emulator tells.
+build/planted/address: FLAGS = $(call SANITIZE,address$(comma)undefined) -fno-sanitize=alignment,object-size
+build/planted/thread: FLAGS = $(call SANITIZE,thread)
+build/planted/%: tests/cuda_emulation/planted.cu $(CUDA_HEADERS) build/extension/cuda/fibres.o
+	@mkdir -p $(@D)
+	@echo "$(CXX) $@"
+	@$(CXX) $(CXX_FLAGS) $(FLAGS) $(SECTIONS) -Itests/cuda_emulation -x c++ -c $< -o $@.o
+	@$(CXX) $(FLAGS) $@.o build/extension/cuda/fibres.o -ldl -o $@
+
+# The whole extension with the emulated kernels: sumix.so in the place of sumix._C, sumix_emulated.so beside it, which
+# registers torch.ops.sumix_emulated. PYTHON_INCLUDE: where Python.h is.
+PYTHON_INCLUDE ?= $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')
+EXTENSION := $(patsubst %,build/extension/cuda/%.o,$(filter-out as_cpu,$(EMULATED))) $(KERNELS:%=build/extension/cpu/%) \
+             $(patsubst csrc/%.c,build/extension/%.o,$(filter-out csrc/module.c,$(wildcard csrc/*.c)))
+
+emulated-extension: build/extension/sumix.so build/extension/sumix_emulated.so
+
+build/extension/cuda/fibres.o: tests/cuda_emulation/fibres.cpp $(CUDA_HEADERS)
+	@mkdir -p $(@D)
+	@echo "$(CXX) $@"
+	@$(CXX) $(CXX_FLAGS) -fPIC -O2 -fno-tree-loop-distribute-patterns -c $< -o $@
+
+build/extension/cuda/%.o: FLAGS = -fPIC -O2 -fvisibility=hidden
+build/extension/cuda/%.o: csrc/cuda/%.cu $(CUDA_HEADERS)
+	$(CUDA_KERNEL)
+
+build/extension/%.o: FLAGS = -fPIC -fexceptions -fvisibility=hidden -DSUMIX_CUDA_EMULATED
+build/extension/cpu/%.o: csrc/cpu/%.c $(HEADERS)
+	$(C_KERNEL)
+
+build/extension/%.o: csrc/%.c $(HEADERS)
+	$(C_KERNEL)
+
+build/extension/%.so: csrc/module.c $(EXTENSION)
+	@echo "$(CC) $@"
+	@$(CC) $(C_FLAGS) -fPIC -fexceptions -fvisibility=hidden -DSUMIX_CUDA_EMULATED -DSUMIX_NAMESPACE='"$*"' -I$(PYTHON_INCLUDE) \
+	  -c $< -o build/extension/$*_module.o
+	@$(CXX) -shared build/extension/$*_module.o $(EXTENSION) $(UNRESOLVED) -lm -lpthread -ldl -o $@
 
 lint: $(VENV)/packages
 	$(BIN)/pip install -q -e ".[dev]" --no-build-isolation

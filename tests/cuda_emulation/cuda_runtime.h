@@ -31,7 +31,7 @@
 #define __launch_bounds__(...)
 #define __shared__ static __attribute__((section("sumix_shared")))
 #define SUMIX_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                                   \
-  emulated::launch_body((grid), (block), (shared_bytes), [=] { kernel(__VA_ARGS__); })
+  ((void)(stream), emulated::launch_body((grid), (block), (shared_bytes), [=] { kernel(__VA_ARGS__); }))
 #define SUMIX_DYNAMIC_SHARED() emulated::dynamic_shared()
 
 typedef int cudaError_t;

@@ -71,15 +71,20 @@ __global__ void beyond_dynamic(int *out)
   out[blockIdx.x * THREADS + threadIdx.x] = (int)threadIdx.x;
 }
 
-/* Half of the block waits. */
+/* Half of a warp waits for the block, the other half for the warp. */
 __global__ void divergent(int *out)
 {
-  if (threadIdx.x < 32)
+  if (threadIdx.x < 16)
     __syncthreads();
   else
     __syncwarp();
-  if (threadIdx.x == 40) __shfl_sync(~0u, 1, 0);
-  out[0] = 1;
+  out[threadIdx.x] = 1;
+}
+
+__global__ void left(int *out)
+{
+  if (threadIdx.x == 40) return;
+  out[threadIdx.x] = __shfl_sync(~0u, 1, 0);
 }
 
 __global__ void uninitialised(int *out)
@@ -113,6 +118,7 @@ int main(int argc, char **argv)
   if (!strcmp(what, "beyond_shared")) SUMIX_LAUNCH(beyond_shared, BLOCKS, THREADS, 0, NULL, out);
   if (!strcmp(what, "beyond_dynamic")) SUMIX_LAUNCH(beyond_dynamic, BLOCKS, THREADS, THREADS * sizeof(int), NULL, out);
   if (!strcmp(what, "divergent")) SUMIX_LAUNCH(divergent, BLOCKS, THREADS, 0, NULL, out);
+  if (!strcmp(what, "left")) SUMIX_LAUNCH(left, BLOCKS, THREADS, 0, NULL, out);
   if (!strcmp(what, "uninitialised")) SUMIX_LAUNCH(uninitialised, BLOCKS, THREADS, 0, NULL, out);
   if (!strcmp(what, "refused")) SUMIX_LAUNCH(refused, BLOCKS, THREADS, 0, NULL, numbers);
   const cudaError_t error = cudaGetLastError();
