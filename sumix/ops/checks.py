@@ -1,5 +1,6 @@
 """Checks that every wrapper shares: a bad argument gets a ValueError or TypeError that names it."""
 
+import functools
 import math
 import numbers
 import re
@@ -206,7 +207,15 @@ def channels(value: Any, name: str, like: Tensor, like_name: str, count: int, ab
         raise ValueError(
             f"{name} must be a number, or {count} of them as {like_name} has {count} channels, got {given}"
         )
-    return values.to(like.device).expand(count).contiguous()
+    if isinstance(value, Tensor) or torch.compiler.is_compiling() or type(like) is not Tensor:
+        return values.to(like.device).expand(count).contiguous()
+    return _on_device(tuple(values.expand(count).tolist()), like.device)
+
+
+@functools.lru_cache(maxsize=64)
+def _on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Numbers that are given anew in every call, copied once: the copy to a GPU is waited for."""
+    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def integer(value: Any, name: str, low: int = -(2**63)) -> int:
