@@ -12,7 +12,7 @@ TORCH_CUDA_ARCH_LIST ?= $(if $(shell command -v nvidia-smi),native,8.0)
 export TORCH_CUDA_ARCH_LIST
 C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
 
-.PHONY: demo quick test unit sanitize races emulated emulated-races emulated-extension lint bench clean
+.PHONY: demo quick test unit sanitize races emulated emulated-races emulated-extension registers lint bench clean
 
 demo: $(VENV)/built
 	$(BIN)/python -m benchmarks.demo
@@ -179,6 +179,10 @@ build/extension/%.so: csrc/module.c $(EXTENSION)
 	@$(CC) $(C_FLAGS) -fPIC -fexceptions -fvisibility=hidden -DSUMIX_CUDA_EMULATED -DSUMIX_NAMESPACE='"$*"' -I$(PYTHON_INCLUDE) \
 	  -c $< -o build/extension/$*_module.o
 	@$(CXX) -shared build/extension/$*_module.o $(EXTENSION) $(UNRESOLVED) -lm -lpthread -ldl -o $@
+
+# Registers, spills and occupancy of the CUDA kernels, on every architecture; needs nvcc, and no GPU.
+registers:
+	@$(PYTHON) tests/check_registers.py
 
 lint: $(VENV)/packages
 	$(BIN)/pip install -q -e ".[dev]" --no-build-isolation

@@ -16,6 +16,7 @@ from sumix.ops import dispatch
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "csrc" / "cuda"))
+import check_registers  # noqa: E402
 import nvcc  # noqa: E402
 
 KNOWN = {75, 80, 86, 87, 89, 90, 100, 103, 120}
@@ -154,6 +155,69 @@ def test_nvcc_is_found_and_refused(monkeypatch, tmp_path, capsys):
     program(home / "bin" / "nvcc", "exit 1")
     assert find(monkeypatch, PATH=empty, CUDA_HOME=home) is None
     assert "nvcc does not work" in capsys.readouterr().out
+
+
+# ---- make registers ----
+
+LOG = """ptxas info    : Compiling entry function '_ZN1_GLOBAL__N_3sumIfEEvPf' for 'sm_80'
+ptxas info    : Function properties for _ZN1_GLOBAL__N_3sumIfEEvPf
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 26 registers, used 1 barriers, 128 bytes smem, 392 bytes cmem[0]
+ptxas info    : Compiling entry function '_Z4dropPf' for 'sm_80'
+ptxas info    : Function properties for _Z4dropPf
+    16 bytes stack frame, 8 bytes spill stores, 12 bytes spill loads
+ptxas info    : Used 255 registers, 392 bytes cmem[0]"""
+PTX = """
+.entry _ZN1_GLOBAL__N_3sumIfEEvPf(
+  .param .u64 a
+)
+.maxntid 128, 1, 1
+{ ret; }
+.visible .entry _Z4dropPf(.param .u64 a)
+{ ret; }
+"""
+
+
+def test_what_the_compiler_says_of_registers(monkeypatch):
+    good, bad = check_registers.parse(LOG, PTX, "sm_80")
+    assert (good.threads, good.registers, good.shared, good.stack, good.spills) == (128, 26, 128, 0, 0)
+    assert (bad.threads, bad.registers, bad.shared, bad.stack, bad.spills) == (0, 255, 0, 16, 12)
+    good.name, bad.name = "sum<float>", "drop"
+    monkeypatch.setattr(check_registers, "KERNELS", {"sum": check_registers.Kernel(), "drop": check_registers.Kernel()})
+    rows, wrong = check_registers.judge([good, bad], False)
+    assert [row.name for row in rows] == ["sum"] and len(wrong) == 1 and "drop on sm_80: no __launch" in wrong[0]
+    bad.threads = 256
+    _, (spills, low) = check_registers.judge([good, bad], False)
+    assert "drop on sm_80: 12 bytes of spills, 16 bytes of stack" in spills
+    assert "drop on sm_80: occupancy 12 %, documented 100 %" in low
+    monkeypatch.setattr(check_registers, "KERNELS", {})
+    assert any("does not know sum" in line for line in check_registers.judge([good], False)[1])
+
+
+@pytest.mark.parametrize(
+    ("capability", "threads", "registers", "shared", "percent"),
+    [  # as NVIDIA's occupancy calculator has it
+        ("8.0", 128, 32, 0, 100),
+        ("8.0", 128, 33, 0, 75),
+        ("8.0", 256, 64, 0, 50),
+        ("8.0", 256, 255, 0, 12),
+        ("8.0", 1024, 40, 0, 50),
+        ("7.5", 1024, 40, 0, 100),
+        ("8.6", 1024, 32, 0, 67),
+        ("9.0", 1024, 32, 100 * 1024, 100),
+        ("8.0", 1024, 32, 100 * 1024, 50),
+        ("8.6", 64, 32, 0, 67),  # 16 blocks of 2 warps
+    ],
+)
+def test_occupancy(capability, threads, registers, shared, percent):
+    at = check_registers.MULTIPROCESSORS[capability]
+    assert check_registers.occupancy(at, threads, registers, shared) == percent
+
+
+def test_names_of_kernels():
+    short = check_registers.short
+    assert short("void (anonymous namespace)::rows<float, (mode)1>(long, float const*)") == "rows<float, (mode)1>"
+    assert short("(anonymous namespace)::plain(int)") == "plain"
 
 
 # ---- cuda_available ----

@@ -121,16 +121,19 @@ class Compiler:
         """What will be in the module: "sm_80 sm_90 compute_90"."""
         return " ".join(name for architecture in self.architectures for name in architecture.names)
 
-    def command(self, source: str, target: str, threads: int = 1) -> list[str]:
-        """Compiles one .cu file for all architectures, `threads` of them at a time."""
+    def flags(self, source: str) -> list[str]:
+        """nvcc with everything but what to make of one .cu file, and where."""
         host = ["-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-Wall", "-Wno-unused-function"]
         return [
             self.path, "-std=c++17", "-O3", f"-Xcompiler={','.join(host)}",
-            *(architecture.flag for architecture in self.architectures), f"--threads={threads}",
+            *(architecture.flag for architecture in self.architectures),
             *(EXACT if source.replace(os.sep, "/") in EXACT_SOURCES else []),
             *(["-Werror=all-warnings"] if os.environ.get("SUMIX_WERROR") == "1" else []),
-            "-c", source, "-o", target,
         ]  # fmt: skip
+
+    def command(self, source: str, target: str, threads: int = 1) -> list[str]:
+        """Compiles one .cu file for all architectures, `threads` of them at a time."""
+        return [*self.flags(source), f"--threads={threads}", "-c", source, "-o", target]
 
 
 def find() -> Compiler:
