@@ -107,10 +107,16 @@ class BuildKernels(build_ext):
         return target
 
     def cuda_jobs(self, compiler: nvcc.Compiler | None) -> list[tuple]:
-        """What to call for every object of csrc/cuda."""
-        sources = sorted(glob("csrc/cuda/*.cu")) if compiler is not None else []
-        threads = max(1, JOBS // max(1, len(sources)))
-        return [(self.compile_for_cuda, source, compiler, threads) for source in sources]
+        """What to call for every object of csrc/cuda: the longest first, and on the processors that are left over."""
+        if compiler is None:
+            return []
+        sources = sorted(glob("csrc/cuda/*.cu"), key=os.path.getsize, reverse=True)
+        at_once = len(compiler.architectures)
+        wide = JOBS // at_once
+        return [
+            (self.compile_for_cuda, source, compiler, at_once if place < wide else 1)
+            for place, source in enumerate(sources)
+        ]
 
     def compile_for_cuda(self, source: str, compiler: nvcc.Compiler, threads: int) -> str:
         target = os.path.join(OBJECTS, "cuda", os.path.basename(source) + ".o")

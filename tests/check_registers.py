@@ -167,13 +167,14 @@ class Row:
     """The instantiations of a kernel on all architectures, the worst of each."""
 
     name: str
-    threads: int = 0
+    threads: set[int] = field(default_factory=set)
     shared: int = 0
     registers: dict[str, int] = field(default_factory=dict)
     occupancy: dict[str, int] = field(default_factory=dict)
 
     def add(self, one: Measured, percent: int) -> None:
-        self.threads, self.shared = max(self.threads, one.threads), max(self.shared, one.shared)
+        self.threads.add(one.threads)
+        self.shared = max(self.shared, one.shared)
         self.registers[one.architecture] = max(self.registers.get(one.architecture, 0), one.registers)
         self.occupancy[one.architecture] = min(self.occupancy.get(one.architecture, 100), percent)
 
@@ -181,13 +182,10 @@ class Row:
 def judge(measured: list[Measured], every: bool) -> tuple[list[Row], list[str]]:
     """The table, and what is wrong."""
     rows: dict[str, Row] = {}
-    wrong = []
+    wrong, unknown = [], {}
     for one in measured:
-        asked = KERNELS.get(one.base)
+        asked = KERNELS.get(one.base, Kernel(0))
         where = f"{one.name} on {one.architecture}"
-        if asked is None:
-            wrong.append(f"{where}: KERNELS in {pathlib.Path(__file__).name} does not know {one.base}")
-            asked = Kernel(0)
         if one.threads == 0:
             wrong.append(f"{where}: no __launch_bounds__")
             continue
@@ -195,6 +193,8 @@ def judge(measured: list[Measured], every: bool) -> tuple[list[Row], list[str]]:
             wrong.append(f"{where}: {one.spills} bytes of spills, {one.stack} bytes of stack")
         at = MULTIPROCESSORS[".".join(re.fullmatch(r"sm_(\d+)(\d)[af]?", one.architecture).groups())]
         percent = occupancy(at, one.threads, one.registers, one.shared + asked.dynamic)
+        if one.base not in KERNELS:
+            unknown[one.base] = min(unknown.get(one.base, 100), percent)
         if percent < asked.occupancy:
             wrong.append(
                 f"{where}: occupancy {percent} %, documented {asked.occupancy} % "
@@ -202,6 +202,8 @@ def judge(measured: list[Measured], every: bool) -> tuple[list[Row], list[str]]:
             )
         key = one.name if every else one.base
         rows.setdefault(key, Row(key)).add(one, percent)
+    for name, percent in unknown.items():
+        wrong.append(f'KERNELS in {pathlib.Path(__file__).name} lacks "{name}": Kernel({percent}), as measured')
     return list(rows.values()), wrong
 
 
@@ -217,7 +219,9 @@ def table(rows: list[Row], architectures: list[str]) -> str:
         least = min(row.occupancy.values())
         where = [name for name in architectures if row.occupancy.get(name) == least]
         least = f"{least} %" + ("" if len(where) == len(architectures) else f" ({', '.join(where)})")
-        lines.append(f"| {row.name} | {row.threads} | {registers} | {row.shared} + {dynamic} | {least} |")
+        lines.append(
+            f"| {row.name} | {', '.join(map(str, sorted(row.threads)))} | {registers} | {row.shared} + {dynamic} | {least} |"
+        )
     return "\n".join(lines)
 
 
