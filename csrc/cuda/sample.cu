@@ -7,19 +7,20 @@
  * no fma of floating point (tests/test_cuda_exact.py looks); the machine code has those with which ptxas makes a
  * correctly rounded quotient or root.
  *
- * The seed lies on the device and is read there. One launch an op (two for partners of another class), and no memory but
- * the results. Bytes written: 4 n by sample_lam, 8 n by sample_perm and sample_seed, 36 n by the boxes, 4 n size by the
- * noise, and nothing but the seed read, or 20 n by cut_box, or n labels; in batches of some thousand that is the launch's
- * own time. Noise is the one that can be large: a thread makes the four elements of a draw, some 150 to 300 instructions
- * for 16 bytes, about as long as they take to write.
+ * The seed lies on the device and is read there. One launch an op, two for partners of another class, and no memory but
+ * the results: 4 n bytes are written by sample_lam, 8 n by sample_perm and sample_seed, 36 n by the boxes, 4 n size by
+ * the noise. Nothing is read but the seed, the labels (8 n) and what cut_box is given (20 n). In batches of some thousand
+ * that takes no longer than a launch itself. Noise alone can be large: 16 bytes for the 150 (uniform) or 330 (normal)
+ * instructions of a draw, so an H100 would be bound by its memory and by its arithmetic alike.
  *
- * Partners. The CPU sorts samples by random keys. Sorting takes a GPU many launches or one block, and memory; but a
- * sample can find its own place among the others by looking at each: its rank is the number of smaller keys, and the
- * next on a cycle is the one with the next larger key. n^2 comparisons in one launch, all alike, with no memory: keys
- * are drawn where they are needed, a tile at a time into shared memory. LANES threads share a sample's comparisons: more
- * would draw the keys too often (a block of fewer samples draws all n as well), fewer would leave small batches to few
- * blocks. About 10 instructions a pair: 1024 samples are a microsecond or two of an H100 (16,896 lanes at 1.7 GHz), 8192
- * some 25, 65,536 some 1.5 ms; a sort is faster from some ten thousand on, which no batch has.
+ * Partners. The CPU sorts samples by random keys. Sorting takes a GPU memory and many launches, or one block; but a
+ * sample can find its own place by looking at each of the others: its rank is the number of smaller keys, and the next
+ * on a cycle is the one with the next larger key. That is n^2 comparisons, all alike, in one launch. Keys are drawn
+ * where they are needed, a tile at a time into shared memory. LANES threads share a sample's comparisons: with more, a
+ * block has fewer samples to draw all n keys for, with fewer, small batches keep few blocks busy. The pair of two
+ * samples takes 12 instructions (15 in a cycle, 27 with classes), and 5 (10) for its share of the keys, most of them of
+ * integers, of which an H100 does 1.4e13 a second: under 3 us for n = 1024, 0.1 ms (0.2 with classes) for 8192. From
+ * some ten thousand on a sort is faster; 65,536 take 5 ms, and 10 with classes.
  *
  * Partners of another class are s places on in the order by class and own key, where s depends on the largest class:
  * known when all have counted. The first launch counts each sample's rank and class, and puts both into the place of
@@ -32,7 +33,7 @@
 namespace
 {
 
-enum { THREADS = 256, LANES = 8, SAMPLES = THREADS / LANES, TURN_THREADS = 1024 };
+enum { THREADS = 256, LANES = 16, SAMPLES = THREADS / LANES, TURN_THREADS = 1024 };
 
 __device__ inline int64_t first_item() { return blockIdx.x * (int64_t)blockDim.x + threadIdx.x; }
 __device__ inline int64_t item_step() { return gridDim.x * (int64_t)blockDim.x; }
@@ -47,7 +48,7 @@ template <typename element, int count> __device__ void store(const sumix_vector<
   }
 }
 
-/* ---- Ratios and boxes: a thread a sample, one launch. 59 registers at most ---- */
+/* ---- Ratios and boxes: a thread a sample, one launch ---- */
 
 __device__ inline float draw_beta(uint64_t seed, double alpha, int64_t i)
 {
@@ -112,7 +113,7 @@ __device__ inline uint32_t sum_of_lanes(uint32_t value)
   return value;
 }
 
-/* perm[rank] is the sample. */
+/* perm[rank] is the sample. One launch, LANES threads a sample. */
 __global__ void __launch_bounds__(THREADS)
     sample_any(const int64_t *__restrict__ seed_at, int64_t n, int64_t *__restrict__ perm)
 {
@@ -128,7 +129,7 @@ __global__ void __launch_bounds__(THREADS)
       keys[threadIdx.x] = draw_key(seed, first + threadIdx.x);
       __syncthreads();
       const int count = n - first < THREADS ? (int)(n - first) : THREADS;
-      const int64_t own = i - first;  // of two equal keys, that of the lower number is smaller
+      const int own = (int)(i - first);  // of two equal keys, that of the lower number is smaller
       for (int t = lane; t < count; t += LANES) rank += keys[t] < key || (keys[t] == key && t < own);
     }
     rank = sum_of_lanes(rank);
@@ -154,7 +155,7 @@ __device__ inline bool is_nearer(struct distance a, struct distance b)
   return a.high < b.high || (a.high == b.high && a.low < b.low);
 }
 
-/* A sample's partner is the nearest. */
+/* A sample's partner is the nearest. One launch, LANES threads a sample. */
 __global__ void __launch_bounds__(THREADS)
     sample_cycle(const int64_t *__restrict__ seed_at, int64_t n, int64_t *__restrict__ perm)
 {
@@ -205,6 +206,7 @@ __device__ inline struct ranked draw_ranked(uint64_t seed, const int64_t *__rest
   return made;
 }
 
+/* The first launch: LANES threads a sample. */
 __global__ void __launch_bounds__(THREADS)
     sample_ranks(const int64_t *__restrict__ seed_at, const int64_t *__restrict__ labels, int64_t n,
                  struct place *__restrict__ places)
@@ -220,10 +222,10 @@ __global__ void __launch_bounds__(THREADS)
       __syncthreads();
       others[threadIdx.x] = draw_ranked(seed, labels, n, first + threadIdx.x);
       __syncthreads();
-      const int count = n - first < THREADS ? (int)(n - first) : THREADS;
+      const int count = n - first < THREADS ? (int)(n - first) : THREADS, own_place = (int)(i - first);
       for (int t = lane; t < count; t += LANES) {
         const struct ranked other = others[t];
-        const bool before_in_class = other.key < own.key || (other.key == own.key && first + t < i);
+        const bool before_in_class = other.key < own.key || (other.key == own.key && t < own_place);
         const bool class_before =
             other.class_key < own.class_key || (other.class_key == own.class_key && other.label < own.label);
         classmates += other.label == own.label;
@@ -239,7 +241,7 @@ __global__ void __launch_bounds__(THREADS)
   }
 }
 
-/* One block. */
+/* The second launch: one block, for the barriers between what all read and what all write. */
 __global__ void __launch_bounds__(TURN_THREADS)
     sample_turn(const int64_t *__restrict__ seed, int64_t n, struct place *places)
 {
