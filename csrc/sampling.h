@@ -1,5 +1,6 @@
-/* What the CPU's and the CUDA kernels of sampling do alike, sample by sample: from random bits of csrc/random.h to boxes,
- * and to how far away partners of another class are. The same bits on both, so for this file holds what is said there. */
+/* What the CPU's and the CUDA kernels of sampling do alike, sample by sample: from random bits of csrc/random.h to
+ * boxes, and to how far away partners of another class are. The same bits on both, so csrc/random.h's rules are this
+ * file's. */
 #ifndef SUMIX_SAMPLING_H
 #define SUMIX_SAMPLING_H
 
@@ -61,8 +62,8 @@ static inline SUMIX_HD float sumix_cut_box(float lam, int64_t x, int64_t y, int6
   return sumix_put_box(box, sumix_around(x, side, width), sumix_around(y, side, height), height, width);
 }
 
-/* A sample's box, from its ratio and the words of draw 0 of SUMIX_STREAM_BOX; `more`: those of its draw 1 for MINMAX and
- * of its draw 2 for RESIZE. Returns what the box leaves of the image. */
+/* A sample's box, from its ratio and the words of draw 0 of SUMIX_STREAM_BOX; `more`: those of its draw 1 for MINMAX
+ * and of its draw 2 for RESIZE. Returns what the box leaves of the image. */
 static inline SUMIX_HD float sumix_draw_box(const struct sumix_sample_box_args *a, float lam, struct sumix_words place,
                                             struct sumix_words more, int64_t *box)
 {

@@ -1,6 +1,6 @@
 /* What a mixer draws, on CUDA: the bits of csrc/cpu/sample.c, which says what is drawn and from where.
  *
- * Equal bits are owed to csrc/random.h and csrc/sampling.h, the same source for both, of operations that IEEE 754 rounds
+ * Equal bits are owed to csrc/random.h and csrc/sampling.h, one source for both, of operations that IEEE 754 rounds
  * correctly. On a GPU those are, unless nvcc is told otherwise: + - * and conversions; / of float and double
  * (-prec-div=true: div.rn), sqrtf and sqrt (-prec-sqrt=true: sqrt.rn); subnormal numbers (-ftz=false). What it does
  * unless told otherwise is to contract a product and a sum; this file is compiled with --fmad=false. Its PTX then has
@@ -9,9 +9,9 @@
  *
  * The seed lies on the device and is read there. One launch an op, two for partners of another class, and no memory but
  * the results: 4 n bytes are written by sample_lam, 8 n by sample_perm and sample_seed, 36 n by the boxes, 4 n size by
- * the noise. Nothing is read but the seed, the labels (8 n) and what cut_box is given (20 n). In batches of some thousand
- * that takes no longer than a launch itself. Noise alone can be large: 16 bytes for the 150 (uniform) or 330 (normal)
- * instructions of a draw, so an H100 would be bound by its memory and by its arithmetic alike.
+ * the noise. Nothing is read but the seed, the labels (8 n) and what cut_box is given (20 n). In batches of some
+ * thousand that takes no longer than a launch itself. Noise alone can be large: 16 bytes for the 150 (uniform) or 330
+ * (normal) instructions of a draw, so an H100 would be bound by its memory and by its arithmetic alike.
  *
  * Partners. The CPU sorts samples by random keys. Sorting takes a GPU memory and many launches, or one block; but a
  * sample can find its own place by looking at each of the others: its rank is the number of smaller keys, and the next
