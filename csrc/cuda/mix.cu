@@ -226,11 +226,11 @@ struct box {
   template <typename word, int words> static void run(const struct sumix_mix_box_args *a, void *stream)
   {
     const struct sumix_layout *const l = &a->layout;
-    const int64_t size = mix_sample_size(l), row = l->width * l->pixel, bytes = sizeof(word) * words;
+    const int64_t size = mix_sample_size(l), bytes = sizeof(word) * words;
     const int64_t parts = mix_parts(size / bytes, MIX_ITEMS);
+    const struct mix_planes planes = mix_planes_of(l->width * l->pixel, l->height, MIX_THREADS * bytes);
     SUMIX_LAUNCH((mix_box_forward<word, words>), sumix_grid(l->n * parts, 1), MIX_THREADS, 0, stream, l->n, size, parts,
-                 mix_planes_of(row, l->height, MIX_THREADS * bytes), l->pixel, (const char *)a->x, a->box, a->perm,
-                 (char *)a->out);
+                 planes, l->pixel, (const char *)a->x, a->box, a->perm, (char *)a->out);
   }
 };
 struct box_backward {
@@ -246,9 +246,9 @@ struct box_backward {
     const struct sumix_layout *const l = &a->layout;
     const int64_t size = mix_sample_size(l) / sizeof(element), channels = l->pixel / sizeof(element);
     const int64_t parts = mix_parts(size / count, BACKWARD_ITEMS);
+    const struct mix_planes planes = mix_planes_of(l->width * channels, l->height, MIX_THREADS * count);
     SUMIX_LAUNCH((mix_box_backward<element, count>), sumix_grid(l->n * parts, 1), MIX_THREADS, 0, stream, l->n, size,
-                 parts, mix_planes_of(l->width * channels, l->height, MIX_THREADS * count), channels,
-                 (const element *)a->grad_out, a->box, a->perm, (element *)a->grad_x);
+                 parts, planes, channels, (const element *)a->grad_out, a->box, a->perm, (element *)a->grad_x);
   }
 };
 struct linear {
