@@ -22,37 +22,37 @@ namespace
 
 enum { BACKWARD_ITEMS = 2 };  // vectors a thread: their sums stay in registers, 16 floats for halves
 
-/* One launch, n * size bytes read and as many written. Per vector some 40 integer instructions, of which an H100 has
- * time for 270 while memory moves 32 bytes. */
-template <typename word, int words> __global__ void __launch_bounds__(MIX_THREADS)
+/* One launch, n * size bytes read and as many written, and what edges have in common with both images, which is in the
+ * cache beside them. Per vector some 40 integer instructions; an H100 has time for 270 while memory moves 32 bytes. */
+template <int bytes> __global__ void __launch_bounds__(MIX_THREADS, MIX_BLOCKS)
     mix_box_forward(int64_t n, int64_t size, int64_t parts, struct mix_planes planes, int64_t pixel,
                     const char *__restrict__ x, const int64_t *__restrict__ box, const int64_t *__restrict__ perm,
                     char *__restrict__ out)
 {
-  typedef sumix_vector<word, words> vector;
-  enum { BYTES = sizeof(vector), ALL = (1 << BYTES) - 1 };
+  typedef typename mix_words<bytes>::type vector;
+  enum { ALL = (1 << bytes) - 1 };
   for (int64_t task = blockIdx.x; task < n * parts; task += gridDim.x) {
     const int64_t i = task / parts, part = task - i * parts;
-    const struct mix_box b = mix_read_box(box, i, planes.height, planes.row / pixel, pixel);
+    const struct mix_box b = mix_read_box(box, i, planes.height, planes.row, pixel);
     const char *const own = x + i * size, *const partner = x + mix_read_partner(perm, i, n) * size;
-    const int64_t first = (part * MIX_THREADS * MIX_ITEMS + threadIdx.x) * BYTES;
+    const int64_t first = (part * MIX_THREADS * MIX_ITEMS + threadIdx.x) * bytes;
     struct mix_place place = mix_place_of(first, planes.row, planes.height);
-    vector found[MIX_ITEMS], other[MIX_ITEMS];
+    vector found[MIX_ITEMS];
     unsigned inside[MIX_ITEMS];
 #pragma unroll
     for (int k = 0; k < MIX_ITEMS; k++) {
-      const int64_t at = first + k * MIX_THREADS * BYTES;
+      const int64_t at = first + k * MIX_THREADS * bytes;
       if (at >= size) continue;
-      inside[k] = mix_in_box<BYTES>(place, planes, b);
+      inside[k] = mix_in_box<bytes>(place, planes, b);
       found[k] = *(const vector *)((inside[k] == ALL ? partner : own) + at);
-      if (inside[k] != 0 && inside[k] != ALL) other[k] = *(const vector *)(partner + at);
       mix_advance(&place, planes);
     }
 #pragma unroll
     for (int k = 0; k < MIX_ITEMS; k++) {
-      const int64_t at = first + k * MIX_THREADS * BYTES;
+      const int64_t at = first + k * MIX_THREADS * bytes;
       if (at >= size) continue;
-      if (inside[k] != 0 && inside[k] != ALL) found[k] = mix_select(inside[k], other[k], found[k]);
+      if (inside[k] != 0 && inside[k] != ALL)
+        found[k] = mix_select(inside[k], *(const vector *)(partner + at), found[k]);
       *(vector *)(out + i * size + at) = found[k];
     }
   }
@@ -60,7 +60,7 @@ template <typename word, int words> __global__ void __launch_bounds__(MIX_THREAD
 
 /* One launch, n * size elements read and as many written, `count` of them 16 bytes. The own gradient is read outside of
  * the own box, others' inside theirs. */
-template <typename element, int count> __global__ void __launch_bounds__(MIX_THREADS)
+template <typename element, int count> __global__ void __launch_bounds__(MIX_THREADS, MIX_BLOCKS)
     mix_box_backward(int64_t n, int64_t size, int64_t parts, struct mix_planes planes, int64_t channels,
                      const element *__restrict__ grad_out, const int64_t *__restrict__ box,
                      const int64_t *__restrict__ perm, element *__restrict__ grad_x)
@@ -68,12 +68,11 @@ template <typename element, int count> __global__ void __launch_bounds__(MIX_THR
   typedef typename sumix_compute<element>::real real;
   typedef sumix_vector<element, count> vector;
   enum { ALL = (1 << count) - 1 };
-  const int64_t width = planes.row / channels;
   for (int64_t task = blockIdx.x; task < n * parts; task += gridDim.x) {
     const int64_t i = task / parts, part = task - i * parts;
     const int64_t first = (part * MIX_THREADS * BACKWARD_ITEMS + threadIdx.x) * count;
     const struct mix_place start = mix_place_of(first, planes.row, planes.height);
-    const struct mix_box hole = mix_read_box(box, i, planes.height, width, channels);
+    const struct mix_box hole = mix_read_box(box, i, planes.height, planes.row, channels);
     real sum[BACKWARD_ITEMS][count];
     struct mix_place place = start;
 #pragma unroll
@@ -89,7 +88,7 @@ template <typename element, int count> __global__ void __launch_bounds__(MIX_THR
     for (int64_t from = 0; from < n; from += SUMIX_WARP)
       for (unsigned took = sumix_takers(perm, n, from, i); took != 0; took &= took - 1) {
         const int64_t j = from + __ffs((int)took) - 1;
-        const struct mix_box b = mix_read_box(box, j, planes.height, width, channels);
+        const struct mix_box b = mix_box_at(box, j, channels);
         place = start;
 #pragma unroll
         for (int k = 0; k < BACKWARD_ITEMS; k++) {
@@ -115,45 +114,52 @@ template <typename element, int count> __global__ void __launch_bounds__(MIX_THR
   }
 }
 
+template <typename element, int count, typename real, typename words>
+__device__ words mean_of_words(real weight, words own, real rest, words partner)
+{
+  typedef sumix_vector<element, count> vector;
+  vector a = mix_as<vector>(own);
+  const vector b = mix_as<vector>(partner);
+#pragma unroll
+  for (int c = 0; c < count; c++)
+    sumix_from_real(mix_mean(weight, sumix_to_real(a.at[c]), rest, sumix_to_real(b.at[c])), &a.at[c]);
+  return mix_as<words>(a);
+}
+
 /* One launch, 2 n size elements read (from cache the second time, if it holds a batch), n size written. */
-template <typename element, int count> __global__ void __launch_bounds__(MIX_THREADS)
+template <typename element, int count> __global__ void __launch_bounds__(MIX_THREADS, MIX_BLOCKS)
     mix_linear_forward(int64_t n, int64_t size, int64_t parts, const element *__restrict__ x,
                        const float *__restrict__ lam, const int64_t *__restrict__ perm, element *__restrict__ out)
 {
   typedef typename sumix_compute<element>::real real;
-  typedef sumix_vector<element, count> vector;
+  typedef typename mix_words<sizeof(element) * count>::type words;
   for (int64_t task = blockIdx.x; task < n * parts; task += gridDim.x) {
     const int64_t i = task / parts, part = task - i * parts;
     const real weight = mix_read_lam(lam, i), rest = 1 - weight;
-    const element *const partner = x + mix_read_partner(perm, i, n) * size, *const own =
-                                                                                weight == 0 ? partner : x + i * size;
+    const element *const partner = x + mix_read_partner(perm, i, n) * size;
+    const element *const own = weight == 0 ? partner : x + i * size;
     const bool mixed = weight != 0 && weight != 1;  // a weight of 0 takes nothing, not even a NaN
     const int64_t first = (part * MIX_THREADS * MIX_ITEMS + threadIdx.x) * count;
-    vector found[MIX_ITEMS], other[MIX_ITEMS];
+    words found[MIX_ITEMS], other[MIX_ITEMS];
 #pragma unroll
     for (int k = 0; k < MIX_ITEMS; k++) {
       const int64_t at = first + k * MIX_THREADS * count;
       if (at >= size) continue;
-      found[k] = *(const vector *)(own + at);
-      if (mixed) other[k] = *(const vector *)(partner + at);
+      found[k] = *(const words *)(own + at);
+      if (mixed) other[k] = *(const words *)(partner + at);
     }
 #pragma unroll
     for (int k = 0; k < MIX_ITEMS; k++) {
       const int64_t at = first + k * MIX_THREADS * count;
       if (at >= size) continue;
-      if (mixed) {
-#pragma unroll
-        for (int c = 0; c < count; c++)
-          sumix_from_real(mix_mean(weight, sumix_to_real(found[k].at[c]), rest, sumix_to_real(other[k].at[c])),
-                          &found[k].at[c]);
-      }
-      *(vector *)(out + i * size + at) = found[k];
+      if (mixed) found[k] = mean_of_words<element, count>(weight, found[k], rest, other[k]);
+      *(words *)(out + i * size + at) = found[k];
     }
   }
 }
 
 /* One launch, bytes as forward for a permutation. */
-template <typename element, int count> __global__ void __launch_bounds__(MIX_THREADS)
+template <typename element, int count> __global__ void __launch_bounds__(MIX_THREADS, MIX_BLOCKS)
     mix_linear_backward(int64_t n, int64_t size, int64_t parts, const element *__restrict__ grad_out,
                         const float *__restrict__ lam, const int64_t *__restrict__ perm, element *__restrict__ grad_x)
 {
@@ -176,7 +182,7 @@ template <typename element, int count> __global__ void __launch_bounds__(MIX_THR
     for (int64_t from = 0; from < n; from += SUMIX_WARP)
       for (unsigned took = sumix_takers(perm, n, from, i); took != 0; took &= took - 1) {
         const int64_t j = from + __ffs((int)took) - 1;
-        const real rest = 1 - (real)mix_read_lam(lam, j);
+        const real rest = 1 - (real)lam[j];
         if (rest == 0) continue;
 #pragma unroll
         for (int k = 0; k < BACKWARD_ITEMS; k++) {
@@ -200,7 +206,7 @@ template <typename element, int count> __global__ void __launch_bounds__(MIX_THR
 }
 
 /* One launch, 4 n k bytes written: a thread a vector, since k may be 10 or 100,000. */
-template <int count> __global__ void __launch_bounds__(MIX_THREADS)
+template <int count> __global__ void __launch_bounds__(MIX_THREADS, MIX_BLOCKS)
     soft_labels_forward(int64_t n, int64_t k, float floor, float kept, const int64_t *__restrict__ y_a,
                         const int64_t *__restrict__ y_b, const float *__restrict__ lam, float *__restrict__ soft)
 {
@@ -223,14 +229,14 @@ template <int count> __global__ void __launch_bounds__(MIX_THREADS)
 }
 
 struct box {
-  template <typename word, int words> static void run(const struct sumix_mix_box_args *a, void *stream)
+  template <int bytes> static void run(const struct sumix_mix_box_args *a, void *stream)
   {
     const struct sumix_layout *const l = &a->layout;
-    const int64_t size = mix_sample_size(l), bytes = sizeof(word) * words;
+    const int64_t size = mix_sample_size(l);
     const int64_t parts = mix_parts(size / bytes, MIX_ITEMS);
     const struct mix_planes planes = mix_planes_of(l->width * l->pixel, l->height, MIX_THREADS * bytes);
-    SUMIX_LAUNCH((mix_box_forward<word, words>), sumix_grid(l->n * parts, 1), MIX_THREADS, 0, stream, l->n, size, parts,
-                 planes, l->pixel, (const char *)a->x, a->box, a->perm, (char *)a->out);
+    SUMIX_LAUNCH(mix_box_forward<bytes>, sumix_grid(l->n * parts, 1), MIX_THREADS, 0, stream, l->n, size, parts, planes,
+                 l->pixel, (const char *)a->x, a->box, a->perm, (char *)a->out);
   }
 };
 struct box_backward {

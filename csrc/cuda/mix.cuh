@@ -11,7 +11,9 @@
 #include "../rounding.h"
 #include "common.cuh"
 
-enum { MIX_THREADS = 256, MIX_ITEMS = 4 };
+/* MIX_BLOCKS on a multiprocessor, more where registers allow: without it ptxas spills to come to 64 registers exactly, and
+ * some 80 still leave more loads under way than memory has time for. */
+enum { MIX_THREADS = 256, MIX_ITEMS = 4, MIX_BLOCKS = 2 };
 
 /* ---- A sample's parts ---- */
 
@@ -35,15 +37,23 @@ struct mix_box {
   int64_t x1, y1, x2, y2;
 };
 
-/* Box i of images of height x width, its columns counted in units of which a pixel has `pixel`: bytes or elements. */
-__device__ inline struct mix_box mix_read_box(const int64_t *__restrict__ boxes, int64_t i, int64_t height,
-                                              int64_t width, int64_t pixel)
+/* Box i, its columns counted in units of which a pixel has `pixel`: bytes or elements. */
+__device__ inline struct mix_box mix_box_at(const int64_t *__restrict__ boxes, int64_t i, int64_t pixel)
 {
   const int64_t *const b = boxes + 4 * i;
-  const int64_t x1 = b[0], y1 = b[1], x2 = b[2], y2 = b[3];
-  assert(0 <= x1 && x1 <= x2 && x2 <= width && 0 <= y1 && y1 <= y2 && y2 <= height && "box is out of range");
-  const struct mix_box box = {x1 * pixel, y1, x2 * pixel, y2};
+  const struct mix_box box = {b[0] * pixel, b[1], b[2] * pixel, b[3]};
   return box;
+}
+
+/* The same, checked, in images whose rows have `row` units. Where every sample's own box is checked, a gradient need not
+ * check those of the others: a box says what is selected, not where it is read. */
+__device__ inline struct mix_box mix_read_box(const int64_t *__restrict__ boxes, int64_t i, int64_t height, int64_t row,
+                                              int64_t pixel)
+{
+  const struct mix_box b = mix_box_at(boxes, i, pixel);
+  assert(0 <= b.x1 && b.x1 <= b.x2 && b.x2 <= row && 0 <= b.y1 && b.y1 <= b.y2 && b.y2 <= height &&
+         "box is out of range");
+  return b;
 }
 
 __device__ inline int64_t mix_read_partner(const int64_t *__restrict__ perm, int64_t i, int64_t n)
@@ -87,7 +97,7 @@ static inline struct mix_planes mix_planes_of(int64_t row, int64_t height, int64
 }
 
 /* The place one stride further: of any plane, since all of a sample's share its box. */
-__device__ inline void mix_advance(struct mix_place *place, const struct mix_planes &planes)
+__device__ inline void mix_advance(struct mix_place *place, struct mix_planes planes)
 {
   place->column += planes.stride.column;
   place->y += planes.stride.y;
@@ -97,7 +107,7 @@ __device__ inline void mix_advance(struct mix_place *place, const struct mix_pla
 
 /* Which of the `count` units from this place on lie in the box, as bits; they may go on into the rows that follow. */
 template <int count>
-__device__ inline unsigned mix_in_box(struct mix_place place, const struct mix_planes &planes, const struct mix_box &b)
+__device__ inline unsigned mix_in_box(struct mix_place place, struct mix_planes planes, struct mix_box b)
 {
   unsigned inside = 0;
   int done = 0;
@@ -124,31 +134,49 @@ static inline int64_t mix_widest(uint64_t addresses)
   return (int64_t)(limited & (~limited + 1));
 }
 
-/* Calls launch::run<word, words>(args, stream) for vectors of so many bytes. */
+/* Calls launch::run<bytes>(args, stream). */
 template <typename launch, typename args_type>
 static void mix_by_width(int64_t bytes, const args_type *args, void *stream)
 {
-  if (bytes == 16) launch::template run<uint32_t, 4>(args, stream);
-  if (bytes == 8) launch::template run<uint32_t, 2>(args, stream);
-  if (bytes == 4) launch::template run<uint32_t, 1>(args, stream);
-  if (bytes == 2) launch::template run<uint16_t, 1>(args, stream);
-  if (bytes == 1) launch::template run<uint8_t, 1>(args, stream);
+  if (bytes == 16) launch::template run<16>(args, stream);
+  if (bytes == 8) launch::template run<8>(args, stream);
+  if (bytes == 4) launch::template run<4>(args, stream);
+  if (bytes == 2) launch::template run<2>(args, stream);
+  if (bytes == 1) launch::template run<1>(args, stream);
+}
+
+/* So many bytes as registers hold them: elements of 1 or 2 bytes would take a register each. */
+template <int bytes> struct mix_words {
+  typedef sumix_vector<uint32_t, bytes / 4> type;
+};
+template <> struct mix_words<2> {
+  typedef sumix_vector<uint16_t, 1> type;
+};
+template <> struct mix_words<1> {
+  typedef sumix_vector<uint8_t, 1> type;
+};
+
+template <typename vector, typename words> __device__ inline vector mix_as(words from)
+{
+  vector to;
+  static_assert(sizeof to == sizeof from, "the same bytes");
+  memcpy(&to, &from, sizeof to);
+  return to;
 }
 
 /* Byte by byte from `yes` where the bit is set, else from `no`. */
 template <typename word, int words>
-__device__ inline sumix_vector<word, words> mix_select(unsigned bits, const sumix_vector<word, words> &yes,
-                                                       const sumix_vector<word, words> &no)
+__device__ inline sumix_vector<word, words> mix_select(unsigned bits, sumix_vector<word, words> yes,
+                                                       sumix_vector<word, words> no)
 {
-  sumix_vector<word, words> result;
 #pragma unroll
   for (int w = 0; w < words; w++) {
-    /* The product moves four bits to the ends of four bytes, the second fills the bytes. */
+    /* The first product moves four bits to the ends of four bytes, the second fills the bytes. */
     const unsigned four = bits >> w * sizeof(word) & 15;
     const word mask = (word)((four * 0x00204081u & 0x01010101u) * 255u);
-    result.at[w] = (word)((yes.at[w] & mask) | (no.at[w] & ~mask));
+    no.at[w] = (word)((yes.at[w] & mask) | (no.at[w] & ~mask));
   }
-  return result;
+  return no;
 }
 
 /* ---- Integers as elements too: in float as long as it holds them, else in double ---- */
