@@ -188,17 +188,7 @@ extern "C" int sumix_mix_resize_cuda(const struct sumix_mix_resize_args *a, void
 {
   if (a->layout.n * mix_sample_size(&a->layout) == 0) return 0;
   if (!mix_fits(&a->layout)) return (int)cudaErrorInvalidValue;
-  /* What is only copied goes as integers of its size, complex128 as two. */
-  if (a->dtype != SUMIX_OTHER)
-    mix_by_dtype<forward>(a->dtype, a, stream);
-  else if (a->element == 1)
-    forward::run<uint8_t>(a, stream);
-  else if (a->element == 2)
-    forward::run<int16_t>(a, stream);
-  else if (a->element == 4)
-    forward::run<int32_t>(a, stream);
-  else
-    forward::run<int64_t>(a, stream);
+  mix_by_element<forward>(a->dtype, a->element, a, stream);
   return (int)cudaGetLastError();
 }
 

@@ -14,6 +14,22 @@ static inline bool mix_fits(const struct sumix_layout *l)
   return l->height <= INT32_MAX && l->width <= INT32_MAX && l->pixel <= INT32_MAX;
 }
 
+/* Calls launch::run<element>(args, stream). What is only copied goes as integers of its size, complex128 as two. */
+template <typename launch, typename args_type>
+static void mix_by_element(enum sumix_dtype dtype, int64_t bytes, const args_type *args, void *stream)
+{
+  if (dtype != SUMIX_OTHER)
+    mix_by_dtype<launch>(dtype, args, stream);
+  else if (bytes == 1)
+    launch::template run<uint8_t>(args, stream);
+  else if (bytes == 2)
+    launch::template run<int16_t>(args, stream);
+  else if (bytes == 4)
+    launch::template run<int32_t>(args, stream);
+  else
+    launch::template run<int64_t>(args, stream);
+}
+
 /* ---- One axis ---- */
 
 /* `from` pixels of the partner become `to` pixels from `start` on. */
