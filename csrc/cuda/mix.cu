@@ -25,7 +25,7 @@ enum { BACKWARD_ITEMS = 2 };  // vectors a thread: their sums stay in registers,
 /* One launch, n * size bytes read and as many written, and what edges have in common with both images, which is in the
  * cache beside them. Per vector some 40 integer instructions; an H100 has time for 270 while memory moves 32 bytes. */
 template <int bytes> __global__ void __launch_bounds__(MIX_THREADS, MIX_BLOCKS)
-    mix_box_forward(int64_t n, int64_t size, int64_t parts, struct mix_planes planes, int64_t pixel,
+    mix_box_forward(int64_t n, int64_t size, int64_t parts, struct mix_planes planes, int64_t width, int64_t pixel,
                     const char *__restrict__ x, const int64_t *__restrict__ box, const int64_t *__restrict__ perm,
                     char *__restrict__ out)
 {
@@ -33,7 +33,7 @@ template <int bytes> __global__ void __launch_bounds__(MIX_THREADS, MIX_BLOCKS)
   enum { ALL = (1 << bytes) - 1 };
   for (int64_t task = blockIdx.x; task < n * parts; task += gridDim.x) {
     const int64_t i = task / parts, part = task - i * parts;
-    const struct mix_box b = mix_read_box(box, i, planes.height, planes.row, pixel);
+    const struct mix_box b = mix_read_box(box, i, planes.height, width, pixel);
     const char *const own = x + i * size, *const partner = x + mix_read_partner(perm, i, n) * size;
     const int64_t first = (part * MIX_THREADS * MIX_ITEMS + threadIdx.x) * bytes;
     struct mix_place place = mix_place_of(first, planes.row, planes.height);
@@ -61,7 +61,7 @@ template <int bytes> __global__ void __launch_bounds__(MIX_THREADS, MIX_BLOCKS)
 /* One launch, n * size elements read and as many written, `count` of them 16 bytes. The own gradient is read outside of
  * the own box, others' inside theirs. */
 template <typename element, int count> __global__ void __launch_bounds__(MIX_THREADS, MIX_BLOCKS)
-    mix_box_backward(int64_t n, int64_t size, int64_t parts, struct mix_planes planes, int64_t channels,
+    mix_box_backward(int64_t n, int64_t size, int64_t parts, struct mix_planes planes, int64_t width, int64_t channels,
                      const element *__restrict__ grad_out, const int64_t *__restrict__ box,
                      const int64_t *__restrict__ perm, element *__restrict__ grad_x)
 {
@@ -72,7 +72,7 @@ template <typename element, int count> __global__ void __launch_bounds__(MIX_THR
     const int64_t i = task / parts, part = task - i * parts;
     const int64_t first = (part * MIX_THREADS * BACKWARD_ITEMS + threadIdx.x) * count;
     const struct mix_place start = mix_place_of(first, planes.row, planes.height);
-    const struct mix_box hole = mix_read_box(box, i, planes.height, planes.row, channels);
+    const struct mix_box hole = mix_read_box(box, i, planes.height, width, channels);
     real sum[BACKWARD_ITEMS][count];
     struct mix_place place = start;
 #pragma unroll
@@ -236,7 +236,7 @@ struct box {
     const int64_t parts = mix_parts(size / bytes, MIX_ITEMS);
     const struct mix_planes planes = mix_planes_of(l->width * l->pixel, l->height, MIX_THREADS * bytes);
     SUMIX_LAUNCH(mix_box_forward<bytes>, sumix_grid(l->n * parts, 1), MIX_THREADS, 0, stream, l->n, size, parts, planes,
-                 l->pixel, (const char *)a->x, a->box, a->perm, (char *)a->out);
+                 l->width, l->pixel, (const char *)a->x, a->box, a->perm, (char *)a->out);
   }
 };
 struct box_backward {
@@ -254,7 +254,8 @@ struct box_backward {
     const int64_t parts = mix_parts(size / count, BACKWARD_ITEMS);
     const struct mix_planes planes = mix_planes_of(l->width * channels, l->height, MIX_THREADS * count);
     SUMIX_LAUNCH((mix_box_backward<element, count>), sumix_grid(l->n * parts, 1), MIX_THREADS, 0, stream, l->n, size,
-                 parts, planes, channels, (const element *)a->grad_out, a->box, a->perm, (element *)a->grad_x);
+                 parts, planes, l->width, channels, (const element *)a->grad_out, a->box, a->perm,
+                 (element *)a->grad_x);
   }
 };
 struct linear {

@@ -45,15 +45,15 @@ __device__ inline struct mix_box mix_box_at(const int64_t *__restrict__ boxes, i
   return box;
 }
 
-/* The same, checked, in images whose rows have `row` units. Where every sample's own box is checked, a gradient need not
- * check those of the others: a box says what is selected, not where it is read. */
-__device__ inline struct mix_box mix_read_box(const int64_t *__restrict__ boxes, int64_t i, int64_t height, int64_t row,
-                                              int64_t pixel)
+/* The same, checked, in images of height x width. Where every sample's own box is checked, a gradient need not check those
+ * of the others: a box says what is selected, not where it is read. */
+__device__ inline struct mix_box mix_read_box(const int64_t *__restrict__ boxes, int64_t i, int64_t height,
+                                              int64_t width, int64_t pixel)
 {
-  const struct mix_box b = mix_box_at(boxes, i, pixel);
-  assert(0 <= b.x1 && b.x1 <= b.x2 && b.x2 <= row && 0 <= b.y1 && b.y1 <= b.y2 && b.y2 <= height &&
+  const struct mix_box b = mix_box_at(boxes, i, 1), scaled = {b.x1 * pixel, b.y1, b.x2 * pixel, b.y2};
+  assert(0 <= b.x1 && b.x1 <= b.x2 && b.x2 <= width && 0 <= b.y1 && b.y1 <= b.y2 && b.y2 <= height &&
          "box is out of range");
-  return b;
+  return scaled;
 }
 
 __device__ inline int64_t mix_read_partner(const int64_t *__restrict__ perm, int64_t i, int64_t n)

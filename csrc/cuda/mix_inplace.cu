@@ -23,14 +23,14 @@ struct round_of {
 /* One launch a round; reads and writes the boxes' bytes. Whole vectors of the partner: what is too much at the edges
  * stays in the scratch. */
 template <int bytes> __global__ void __launch_bounds__(MIX_THREADS, MIX_BLOCKS)
-    mix_inplace_put_aside(int64_t n, struct round_of round, struct mix_planes planes, int64_t pixel,
+    mix_inplace_put_aside(int64_t n, struct round_of round, struct mix_planes planes, int64_t width, int64_t pixel,
                           const char *__restrict__ x, const int64_t *__restrict__ box, const int64_t *__restrict__ perm,
                           char *__restrict__ aside)
 {
   typedef typename mix_words<bytes>::type vector;
   for (int64_t task = blockIdx.x; task < n * round.parts; task += gridDim.x) {
     const int64_t i = task / round.parts, part = task - i * round.parts;
-    const struct mix_box b = mix_read_box(box, i, planes.height, planes.row, pixel);
+    const struct mix_box b = mix_read_box(box, i, planes.height, width, pixel);
     const char *const from = x + mix_read_partner(perm, i, n) * round.size + round.begin;
     const int64_t first = (part * MIX_THREADS * MIX_ITEMS + threadIdx.x) * bytes;
     struct mix_place place = mix_place_of(round.begin + first, planes.row, planes.height);
@@ -122,7 +122,8 @@ struct put_aside {
     round.parts = mix_parts(round.count / bytes, MIX_ITEMS);
     const struct mix_planes planes = mix_planes_of(l->width * l->pixel, l->height, MIX_THREADS * bytes);
     SUMIX_LAUNCH(mix_inplace_put_aside<bytes>, sumix_grid(l->n * round.parts, 1), MIX_THREADS, 0, stream, l->n, round,
-                 planes, l->pixel, (const char *)job->a->x, job->a->box, job->a->perm, (char *)job->a->scratch);
+                 planes, l->width, l->pixel, (const char *)job->a->x, job->a->box, job->a->perm,
+                 (char *)job->a->scratch);
   }
 };
 struct put_aside_resized {
