@@ -16,7 +16,7 @@ enum { MIX_THREADS = 256, MIX_ITEMS = 4 };
 /* ---- A sample's parts ---- */
 
 /* Parts of a sample of `vectors` vectors, for kernels that take `items` of them a thread. */
-static inline int64_t mix_parts(int64_t vectors, int64_t items)
+static inline SUMIX_HD int64_t mix_parts(int64_t vectors, int64_t items)
 {
   return (vectors + MIX_THREADS * items - 1) / (MIX_THREADS * items);
 }
