@@ -16,23 +16,44 @@
 namespace
 {
 
-/* Of elements that are computed with, and of those that are only chosen among, by their size. */
-template <typename element> struct computed {
+/* What a thread keeps of its weights: those themselves, for elements that are computed with, */
+template <int count> struct kept_floats {
+  float weights[count];
+};
+template <int count> __device__ inline void keep(const float (&weights)[count], kept_floats<count> *kept)
+{
+#pragma unroll
+  for (int k = 0; k < count; k++) kept->weights[k] = weights[k];
+}
+template <typename element, int count>
+__device__ inline element mix(const kept_floats<count> &kept, int k, element own, element other)
+{
   typedef typename sumix_compute<element>::real real;
-  __device__ element operator()(float weight, element own, element other) const
-  {
-    element mean;
-    const real w = weight;
-    sumix_from_real(mix_mean(w, sumix_to_real(own), 1 - w, sumix_to_real(other)), &mean);
-    return weight == 1 ? own : weight == 0 ? other : mean;
-  }
+  const float weight = kept.weights[k];
+  const real w = weight;
+  element mean;
+  sumix_from_real(mix_mean(w, sumix_to_real(own), 1 - w, sumix_to_real(other)), &mean);
+  return weight == 1 ? own : weight == 0 ? other : mean;
+}
+
+/* and for those that are chosen among, of whatever type, bits. */
+template <int count> struct kept_bits {
+  unsigned own;
 };
-template <typename element> struct chosen {
-  __device__ element operator()(float weight, element own, element other) const { return weight != 0 ? own : other; }
-};
+template <int count> __device__ inline void keep(const float (&weights)[count], kept_bits<count> *kept)
+{
+  kept->own = 0;
+#pragma unroll
+  for (int k = 0; k < count; k++) kept->own |= (weights[k] != 0 ? 1u : 0u) << k;
+}
+template <typename element, int count>
+__device__ inline element mix(const kept_bits<count> &kept, int k, element own, element other)
+{
+  return kept.own >> k & 1 ? own : other;
+}
 
 /* Launches: 1, blocks of 256 threads. Bytes: the mask, out, and of x what has a weight above 0, once each. */
-template <typename element, int count, typename combine> __global__ void __launch_bounds__(MIX_THREADS)
+template <typename element, int count, typename kept> __global__ void __launch_bounds__(MIX_THREADS)
     mix_mask_forward(const struct sumix_mix_mask_args a, const struct mask_planes planes)
 {
   typedef sumix_vector<element, count> vector;
@@ -44,12 +65,16 @@ template <typename element, int count, typename combine> __global__ void __launc
 
     int64_t at = (tile - i * parts) * MIX_THREADS * MIX_ITEMS + threadIdx.x;
     struct mix_place place = mix_place_of(at, planes.walk.row, planes.walk.height);
+#pragma unroll 1
     for (int item = 0; item < MIX_ITEMS && at < planes.items;
          item++, at += MIX_THREADS, mix_advance(&place, planes.walk)) {
       float weights[count];
       mask_weights(a.mask, planes, i, place.column * count, weights);
       const bool all_own = mask_is_all(weights, 1), all_other = mask_is_all(weights, 0);
+      kept some;
+      keep(weights, &some);
       const int64_t end = mix_smaller((place.y + 1) * MASK_PLANES, planes.count);
+#pragma unroll 1
       for (int64_t plane = place.y * MASK_PLANES; plane < end; plane++) {
         const int64_t v = plane * planes.size + place.column;
         vector mixed;
@@ -58,7 +83,7 @@ template <typename element, int count, typename combine> __global__ void __launc
         } else {
           const vector mine = own[v], theirs = other[v];
 #pragma unroll
-          for (int k = 0; k < count; k++) mixed.at[k] = combine()(weights[k], mine.at[k], theirs.at[k]);
+          for (int k = 0; k < count; k++) mixed.at[k] = mix(some, k, mine.at[k], theirs.at[k]);
         }
         out[v] = mixed;
       }
@@ -68,7 +93,7 @@ template <typename element, int count, typename combine> __global__ void __launc
 
 /* Launches: 1, blocks of 256 threads, whose warps look for their takers each. Bytes: grad_out is read where its weight
  * is above 0, for itself and for its partner, grad_x written once; a mask is read for its sample and for its partner. */
-template <typename element, int count> __global__ void __launch_bounds__(MIX_THREADS)
+template <typename element, int count> __global__ void __launch_bounds__(MIX_THREADS, 3)
     mix_mask_gather(const struct sumix_mix_mask_backward_args a, const struct mask_planes planes)
 {
   typedef typename sumix_compute<element>::real real;
@@ -79,10 +104,12 @@ template <typename element, int count> __global__ void __launch_bounds__(MIX_THR
     const int64_t i = tile / parts, begin = (tile - i * parts) * MIX_THREADS * MIX_ITEMS;
     const struct mix_takers takers = mix_find_takers(a.perm, n, 0, i);
     struct mix_place place = mix_place_of(begin + threadIdx.x, planes.walk.row, planes.walk.height);
+#pragma unroll 1
     for (int item = 0; item < MIX_ITEMS; item++, mix_advance(&place, planes.walk)) {
       const int64_t first = begin + item * MIX_THREADS;
       if (first + warp >= planes.items) break;  // the whole warp
       const bool active = first + threadIdx.x < planes.items;
+#pragma unroll 1
       for (int p = 0; p < MASK_PLANES; p++) {
         const int64_t plane = place.y * MASK_PLANES + p, v = plane * planes.size + place.column;
         const bool here = active && plane < planes.count;
@@ -126,25 +153,30 @@ bool in_vectors(const void *from, const void *to, const struct sumix_layout *l)
   return mix_widest((uintptr_t)from | (uintptr_t)to | (uint64_t)(l->height * l->width * l->pixel)) == 16;
 }
 
-template <typename element, int count, typename combine> void mix(const struct sumix_mix_mask_args *a, void *stream)
+template <typename element, int count, typename kept> void launch(const struct sumix_mix_mask_args *a, void *stream)
 {
   const struct mask_planes planes = mask_planes_of(&a->layout, sizeof(element), count);
-  SUMIX_LAUNCH((mix_mask_forward<element, count, combine>),
+  SUMIX_LAUNCH((mix_mask_forward<element, count, kept>),
                sumix_grid(a->layout.n * mix_parts(planes.items, MIX_ITEMS), 1), MIX_THREADS, 0, stream, *a, planes);
 }
 
-template <typename element, typename combine> void mix_by_vectors(const struct sumix_mix_mask_args *a, void *stream)
+template <typename element> void choose(const struct sumix_mix_mask_args *a, void *stream)
 {
+  enum { COUNT = 16 / sizeof(element) };
   if (in_vectors(a->x, a->out, &a->layout))
-    mix<element, 16 / sizeof(element), combine>(a, stream);
+    launch<element, COUNT, kept_bits<COUNT>>(a, stream);
   else
-    mix<element, 1, combine>(a, stream);
+    launch<element, 1, kept_bits<1>>(a, stream);
 }
 
-struct forward {
+struct compute {
   template <typename element> static void run(const struct sumix_mix_mask_args *a, void *stream)
   {
-    mix_by_vectors<element, computed<element>>(a, stream);
+    enum { COUNT = 16 / sizeof(element) };
+    if (in_vectors(a->x, a->out, &a->layout))
+      launch<element, COUNT, kept_floats<COUNT>>(a, stream);
+    else
+      launch<element, 1, kept_floats<1>>(a, stream);
   }
 };
 
@@ -171,15 +203,15 @@ extern "C" int sumix_mix_mask_cuda(const struct sumix_mix_mask_args *a, void *st
 {
   if (a->layout.n * mix_sample_size(&a->layout) == 0) return 0;
   if (!a->mask.binary)
-    mix_by_dtype<forward>(a->dtype, a, stream);
+    mix_by_dtype<compute>(a->dtype, a, stream);
   else if (a->element == 1)
-    mix_by_vectors<uint8_t, chosen<uint8_t>>(a, stream);
+    choose<uint8_t>(a, stream);
   else if (a->element == 2)
-    mix_by_vectors<uint16_t, chosen<uint16_t>>(a, stream);
+    choose<uint16_t>(a, stream);
   else if (a->element == 4)
-    mix_by_vectors<uint32_t, chosen<uint32_t>>(a, stream);
+    choose<uint32_t>(a, stream);
   else
-    mix_by_vectors<uint64_t, chosen<uint64_t>>(a, stream);  // complex128 as two
+    choose<uint64_t>(a, stream);  // complex128 as two
   return (int)cudaGetLastError();
 }
 

@@ -30,50 +30,55 @@ static inline struct mask_planes mask_planes_of(const struct sumix_layout *l, in
   return planes;
 }
 
-/* Weight k of a mask that is binary or of floats. */
-__device__ inline float mask_weight(const struct sumix_mask &mask, int64_t k)
+__device__ inline float mask_checked(float weight)
 {
-  if (mask.binary) return ((const uint8_t *)mask.values)[k] != 0;
-  const float weight = ((const float *)mask.values)[k];
   assert(weight >= 0 && weight <= 1 && "mask is out of range");  // NaN is
   return weight;
 }
+__device__ inline float mask_checked(uint8_t weight) { return weight != 0; }
 
-/* Those of elements first .. first + count of each plane of sample i. */
+/* The weights of elements first .. first + count of each plane, from `values`: of a sample, pixel by pixel. */
+template <int count, typename stored> __device__ inline void mask_spread(const stored *__restrict__ values,
+                                                                         int64_t channels, int64_t first,
+                                                                         float (&weights)[count])
+{
+  enum { AT_ONCE = count * sizeof(stored) < 16 ? count : 16 / sizeof(stored) };
+  typedef sumix_vector<stored, AT_ONCE> vector;
+  if (channels == 1 && sumix_is_aligned(values + first, sizeof(vector))) {
+#pragma unroll
+    for (int at = 0; at < count; at += AT_ONCE) {
+      const vector some = *(const vector *)(values + first + at);
+#pragma unroll
+      for (int k = 0; k < AT_ONCE; k++) weights[at + k] = mask_checked(some.at[k]);
+    }
+    return;
+  }
+  int64_t pixel = channels == 1 ? first : first / channels, left = (pixel + 1) * channels - first;
+  float weight = mask_checked(values[pixel]);
+#pragma unroll
+  for (int k = 0; k < count; k++) {
+    weights[k] = weight;
+    if (--left > 0 || k + 1 == count) continue;
+    left = channels;
+    weight = mask_checked(values[++pixel]);
+  }
+}
+
+/* The same for sample i of any mask. */
 template <int count> __device__ inline void mask_weights(const struct sumix_mask &mask,
                                                          const struct mask_planes &planes, int64_t i, int64_t first,
                                                          float (&weights)[count])
 {
-  const int64_t own = i * (mask.uniform ? 1 : planes.pixels);
-  if (mask.uniform || count == 1) {
-    const float weight = mask_weight(mask, mask.uniform ? own : own + first / planes.channels);
+  const uint8_t *const bytes = (const uint8_t *)mask.values;
+  const float *const floats = (const float *)mask.values;
+  if (mask.uniform) {
+    const float weight = mask.binary ? mask_checked(bytes[i]) : mask_checked(floats[i]);
 #pragma unroll
     for (int k = 0; k < count; k++) weights[k] = weight;
-    return;
-  }
-  enum { AT_ONCE = count % 4 == 0 ? 4 : count };
-  typedef sumix_vector<float, AT_ONCE> vector;
-  const float *const values = (const float *)mask.values + own + first;
-  if (planes.channels == 1 && !mask.binary && sumix_is_aligned(values, sizeof(vector))) {
-#pragma unroll
-    for (int at = 0; at < count; at += AT_ONCE) {
-      const vector some = *(const vector *)(values + at);
-#pragma unroll
-      for (int k = 0; k < AT_ONCE; k++) {
-        weights[at + k] = some.at[k];
-        assert(some.at[k] >= 0 && some.at[k] <= 1 && "mask is out of range");
-      }
-    }
-    return;
-  }
-  int64_t pixel = first / planes.channels, channel = first % planes.channels;
-  float weight = mask_weight(mask, own + pixel);
-#pragma unroll
-  for (int k = 0; k < count; k++) {
-    weights[k] = weight;
-    if (k + 1 == count || ++channel < planes.channels) continue;
-    channel = 0;
-    weight = mask_weight(mask, own + ++pixel);
+  } else if (mask.binary) {
+    mask_spread(bytes + i * planes.pixels, planes.channels, first, weights);
+  } else {
+    mask_spread(floats + i * planes.pixels, planes.channels, first, weights);
   }
 }
 
