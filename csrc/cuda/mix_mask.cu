@@ -44,12 +44,12 @@ template <int count> __device__ inline void keep(const float (&weights)[count], 
 {
   kept->own = 0;
 #pragma unroll
-  for (int k = 0; k < count; k++) kept->own |= (weights[k] != 0 ? 1u : 0u) << k;
+  for (int k = 0; k < count; k++) kept->own |= weights[k] != 0 ? 1u << k : 0;
 }
 template <typename element, int count>
 __device__ inline element mix(const kept_bits<count> &kept, int k, element own, element other)
 {
-  return kept.own >> k & 1 ? own : other;
+  return (kept.own & 1u << k) != 0 ? own : other;
 }
 
 /* Launches: 1, blocks of 256 threads. Bytes: the mask, out, and of x what has a weight above 0, once each. */

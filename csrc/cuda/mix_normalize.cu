@@ -33,9 +33,19 @@ __device__ struct constants constants_of(const float *__restrict__ mean, const f
   return both;
 }
 
-__device__ inline void narrow(float value, float *out) { *out = value; }
-__device__ inline void narrow(float value, sumix_f16 *out) { sumix_from_real(value, out); }
-__device__ inline void narrow(float value, sumix_bf16 *out) { sumix_from_real(value, out); }
+__device__ inline struct constants look_up(const struct constants *table, const struct sumix_mix_normalize_args &a,
+                                           int64_t c)
+{
+  return c < TABLE ? table[c] : constants_of(a.mean, a.std, c);
+}
+
+template <int count>
+__device__ inline void widen(const sumix_vector<uint8_t, count> *__restrict__ from, float (&values)[count])
+{
+  const sumix_vector<uint8_t, count> bytes = *from;
+#pragma unroll
+  for (int k = 0; k < count; k++) values[k] = (float)bytes.at[k];
+}
 
 /* Launches: 1, blocks of 256 threads. Bytes: of x what is shown, the mask, and out, once each. */
 template <typename element, int count> __global__ void __launch_bounds__(MIX_THREADS)
@@ -52,6 +62,7 @@ template <typename element, int count> __global__ void __launch_bounds__(MIX_THR
   }
   __syncthreads();
 
+  const unsigned all = (1u << count) - 1;
   const int64_t n = a.layout.n, parts = mix_parts(planes.items, MIX_ITEMS), size = planes.count * planes.size;
   const int height = (int)a.layout.height, width = (int)a.layout.width, channels = (int)planes.channels;
   for (int64_t tile = blockIdx.x; tile < n * parts; tile += gridDim.x) {
@@ -62,6 +73,7 @@ template <typename element, int count> __global__ void __launch_bounds__(MIX_THR
     const mix_resizer<float> r = mix_resizer_of<float>(how, pixels, height, width, channels);
     const struct mix_box box = mix_in_elements(pixels, channels);
     const bytes *const own = (const bytes *)a.x + i * size, *const other = (const bytes *)a.x + partner * size;
+    vector *const out = (vector *)a.out + i * size;
 
     int64_t at = (tile - i * parts) * MIX_THREADS * MIX_ITEMS + threadIdx.x;
     struct mix_place place = mix_place_of(at, planes.walk.row, planes.walk.height);
@@ -74,12 +86,79 @@ template <typename element, int count> __global__ void __launch_bounds__(MIX_THR
         mask_weights(a.mask, planes, i, place.column * count, weights);
         all_own = mask_is_all(weights, 1), all_other = mask_is_all(weights, 0);
       }
-      const int64_t first = place.column * count;
-      const struct mix_place in_image = a.box != NULL ? mix_place_of(first, image.row, image.height) : {0, 0};
-      const unsigned inside = mix_in_box<count>(in_image, image, box), all = (1u << count) - 1;
+      struct mix_place pixel = {place.column * count, 0};
+      unsigned inside = 0;
+      if (a.box != NULL && !all_other) {
+        pixel = mix_place_of(pixel.column, image.row, image.height);
+        inside = mix_in_box<count>(pixel, image, box);
+      }
+      const struct mix_cursor begin = mix_cursor_of(place.column * count, pixel, image.row, channels);
+      const bool all_pasted = inside == all && how == SUMIX_SAME_BOX;
       const int64_t end = mix_smaller((place.y + 1) * MASK_PLANES, planes.count);
+#pragma unroll 1
+      for (int64_t plane = place.y * MASK_PLANES; plane < end; plane++) {
+        const int64_t v = plane * planes.size + place.column;
+        float values[count], others[count];
+        widen(all_other || all_pasted ? other + v : own + v, values);
+        if (inside != 0 && !all_pasted) {
+          struct mix_cursor cursor = begin;
+          mix_sources<float> sources = {-1, -1, {0, 0, 0}, {0, 0, 0}};
+          cursor.plane += plane * planes.size * count;
+#pragma unroll 1
+          for (int k = 0; k < count; k++, mix_next(&cursor, image, width, channels)) {
+            if ((inside >> k & 1) == 0) continue;
+            const float value = mix_resized_real((const uint8_t *)other, r, cursor, &sources);
+#pragma unroll
+            for (int to = 0; to < count; to++) values[to] = to == k ? value : values[to];
+          }
+        }
+        const bool mixed = !all_own && !all_other;
+        if (mixed) widen(other + v, others);
+        vector result;
+        int c = begin.c;
+        struct constants normal = look_up(table, a, channels == 1 ? plane : c);
+#pragma unroll
+        for (int k = 0; k < count; k++) {
+          float value = fmaf(values[k], normal.scale, normal.offset);
+          if (mixed) value = mix_mean(weights[k], value, 1 - weights[k], fmaf(others[k], normal.scale, normal.offset));
+          sumix_from_real(value, &result.at[k]);
+          if (channels == 1 || k + 1 == count) continue;
+          c = c + 1 < channels ? c + 1 : 0;
+          normal = look_up(table, a, c);
+        }
+        out[v] = result;
+      }
     }
   }
 }
 
+template <typename element, int count> void launch(const struct sumix_mix_normalize_args *a, void *stream)
+{
+  const struct sumix_layout *l = &a->layout;
+  const struct mask_planes planes = mask_planes_of(l, 1, count);
+  SUMIX_LAUNCH((mix_normalize_forward<element, count>), sumix_grid(l->n * mix_parts(planes.items, MIX_ITEMS), 1),
+               MIX_THREADS, 0, stream, *a, planes, mix_planes_of(l->width * l->pixel, l->height, 1));
+}
+
+template <typename element> void normalize(const struct sumix_mix_normalize_args *a, void *stream)
+{
+  enum { COUNT = 16 / sizeof(element) };
+  const struct sumix_layout *l = &a->layout;
+  const bool whole = l->height * l->width * l->pixel % COUNT == 0;
+  if (whole && sumix_is_aligned(a->x, COUNT) && sumix_is_aligned(a->out, 16))
+    launch<element, COUNT>(a, stream);
+  else
+    launch<element, 1>(a, stream);
+}
+
 }  // namespace
+
+extern "C" int sumix_mix_normalize_cuda(const struct sumix_mix_normalize_args *a, void *stream)
+{
+  if (a->layout.n * mix_sample_size(&a->layout) == 0) return 0;
+  if (!mix_fits(&a->layout)) return (int)cudaErrorInvalidValue;
+  if (a->dtype == SUMIX_FLOAT32) normalize<float>(a, stream);
+  if (a->dtype == SUMIX_FLOAT16) normalize<sumix_f16>(a, stream);
+  if (a->dtype == SUMIX_BFLOAT16) normalize<sumix_bf16>(a, stream);
+  return (int)cudaGetLastError();
+}
