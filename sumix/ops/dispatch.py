@@ -14,16 +14,21 @@ def in_functorch() -> bool:
 
 
 def is_plain(*tensors: Any) -> bool:
-    """Whether these are ordinary CPU tensors in eager mode, outside of torch.compile and torch.func.
+    """Whether these are ordinary tensors on a CPU or a GPU, in eager mode, outside of torch.compile and torch.func.
 
     Then the op may be called past autograd's Python layer, and be left to check its arguments itself.
     """
     if torch.compiler.is_compiling() or in_functorch():
         return False
     for tensor in tensors:  # noqa: SIM110 - all() takes three times as long over so few
-        if type(tensor) is not Tensor or not tensor.is_cpu:
+        if type(tensor) is not Tensor or not (tensor.is_cpu or tensor.is_cuda):
             return False
     return True
+
+
+def may_look(*tensors: Any) -> bool:
+    """Whether these are plain, and on the CPU: elsewhere a look at a value would wait for the device."""
+    return is_plain(*tensors) and all(tensor.is_cpu for tensor in tensors)
 
 
 def refuse_forward_mode(name: str, *tensors: Tensor | None) -> None:
