@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sumix import CutMix, MixTarget, SaliencyMix, SUMixHead, SUMixLoss, SUMixOutput, mix_accuracy, ops
+from sumix import CutMix, SaliencyMix, SUMixHead, SUMixLoss, SUMixOutput, mix_accuracy, ops
 from sumix.ops import dispatch
 from tests.mixers import MIXERS
 
