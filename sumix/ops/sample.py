@@ -53,7 +53,7 @@ def draw_seed(device: Device = None, generator: torch.Generator | None = None) -
 def _draw_in_halves(device: Device) -> Tensor:
     """One of 2^62 seeds: what torch.compile makes of randint for a GPU has bounds of 32 bits."""
     high, low = torch.randint(2**31 - 1, (2,), device=device).unbind()
-    return high << 31 | low
+    return high << 33 | low
 
 
 def sample_lam(
