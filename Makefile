@@ -95,11 +95,11 @@ EMULATED_TESTS := $(filter-out test_maths test_device,$(C_TESTS))
 CUDA_HEADERS := $(HEADERS) $(wildcard csrc/cuda/*.cuh tests/cuda_emulation/*.h)
 CXX_FLAGS := -std=c++20 -g -O1 -Wall -Wextra -Wno-unknown-pragmas $(if $(SUMIX_WERROR),-Werror)
 
-emulated: FLAGS = $(call SANITIZE,address$(comma)undefined)
+build/emulated/%: FLAGS = $(call SANITIZE,address$(comma)undefined)
 emulated: $(EMULATED_TESTS:%=build/emulated/%)
 	@for t in $^; do $$t || exit 1; done
 
-emulated-races: FLAGS = $(call SANITIZE,thread)
+build/emulated_races/%: FLAGS = $(call SANITIZE,thread)
 emulated-races: $(EMULATED_TESTS:%=build/emulated_races/%)
 	@for t in $^; do $$t || exit 1; done
 
@@ -113,7 +113,7 @@ endef
 define EMULATED_TEST
 	@echo "$(CC) $@"
 	@$(CC) $(C_FLAGS) $(FLAGS) $(EXACT) -DSUMIX_TEST_CUDA -c $< -o $@.o
-	@$(CXX) $(FLAGS) $@.o $(filter %.o,$^) $(UNRESOLVED) -lm -lpthread -ldl -o $@
+	@$(CXX) $(FLAGS) $@.o $(filter %.o,$^) $(UNRESOLVED) -Wl,-z,now -lm -lpthread -ldl -o $@
 endef
 EMULATED := fibres as_cpu $(patsubst csrc/cuda/%.cu,%,$(filter-out csrc/cuda/device.cu,$(wildcard csrc/cuda/*.cu)))
 

@@ -159,7 +159,7 @@ def resolve_options(
     )
 
 
-_ABSENT = torch.empty(0)  # what the op takes for no tensor
+_ABSENT = torch.empty(0)  # what the op takes for no tensor, on CPU
 
 
 def run(
@@ -185,7 +185,8 @@ def run(
     dispatch.refuse_forward_mode("sumix_loss", *rows)
     if _is_ready(*tensors):
         try:
-            return _call([_ABSENT if t is None else t for t in tensors], options, plain=True)
+            absent = _ABSENT if logits.is_cpu else logits.new_empty(0)
+            return _call([absent if t is None else t for t in tensors], options, plain=True)
         except RuntimeError:
             pass  # what it was comes out below
     try:
