@@ -4,7 +4,7 @@ import torch
 from mixing import BYTES, FLOATS, INTEGERS, TOLERANCE, images, is_integer, some_boxes, some_resize
 
 from . import Case
-from .mix import FLAT, batch, grid, partners
+from .mix import FLAT, SIZES, batch, grid, partners
 
 SHAPES = [*FLAT, (5, 3, 16, 16), (3, 2, 3, 9, 11), (6, 8, 13)]
 
@@ -42,7 +42,7 @@ def bound(dtype):
 CASES = [
     *(
         Case("mix_box_", name(*at, kind), lambda at=at, kind=kind: boxes(*at, kind), None, long)
-        for (at, long), kind in zip(grid(SHAPES, BYTES + FLOATS), ["any", "cycle", "one"] * 1000, strict=False)
+        for (at, long), kind in zip(grid(SHAPES, BYTES + FLOATS, SIZES), ["any", "cycle", "one"] * 1000, strict=False)
     ),
     *(
         Case("mix_resize_", name(*at, kind), lambda at=at, kind=kind: resized(*at, kind, 4), bound(at[1]), long)
