@@ -17,9 +17,9 @@
 
 #include "common.cuh"
 
-enum { SUMIX_VISIT = 4, SUMIX_MOST_REDUCED = 3 };
+enum { SUMIX_VISIT = 4, SUMIX_WARP_VISIT = 32 * SUMIX_VISIT, SUMIX_MOST_REDUCED = 3 };
 
-/* Threads of a block at most: what leaves enough registers a thread. */
+/* Threads of a block at most, by registers a thread: 64 of them for float, 128 for double. */
 template <typename real> struct sumix_row_threads {
   enum { most = sizeof(real) == 8 ? 512 : 1024 };
 };
@@ -31,11 +31,10 @@ struct sumix_row_plan {
   bool resident;
 };
 
-/* A row a block. */
-template <typename real> static struct sumix_row_plan sumix_plan_blocks(int64_t k)
+/* A row a block of at most so many threads. */
+static inline struct sumix_row_plan sumix_plan_blocks(int64_t k, int64_t most)
 {
-  const int64_t a_warp = SUMIX_VISIT * SUMIX_WARP, whole = (k + a_warp - 1) / a_warp * SUMIX_WARP;
-  const int64_t most = sumix_row_threads<real>::most;
+  const int64_t whole = (k + SUMIX_WARP_VISIT - 1) / SUMIX_WARP_VISIT * SUMIX_WARP;
   const unsigned threads = (unsigned)(whole < most ? whole : most);
   struct sumix_row_plan plan = {threads, threads, whole <= most};
   return plan;
@@ -44,7 +43,7 @@ template <typename real> static struct sumix_row_plan sumix_plan_blocks(int64_t 
 /* The same, but several short rows a block. */
 template <typename real> static struct sumix_row_plan sumix_plan_rows(int64_t k)
 {
-  if (k > SUMIX_VISIT * SUMIX_WARP) return sumix_plan_blocks<real>(k);
+  if (k > SUMIX_WARP_VISIT) return sumix_plan_blocks(k, sumix_row_threads<real>::most);
   struct sumix_row_plan plan = {4 * SUMIX_WARP, 1, true};
   while (SUMIX_VISIT * (int64_t)plan.width < k) plan.width *= 2;
   return plan;
@@ -98,7 +97,7 @@ template <typename element> static inline SUMIX_HD int64_t sumix_visit_bytes()
 
 /* The part of a visit that one access reads. */
 template <typename element> struct sumix_row_vector {
-  enum { length = sizeof(element) == 8 ? 2 : SUMIX_VISIT };
+  enum { length = sizeof(element) == 8 ? 2 : SUMIX_VISIT, a_visit = (int)SUMIX_VISIT / length };
   typedef sumix_vector<element, length> type;
 };
 
@@ -111,7 +110,8 @@ template <typename element, typename real> __device__ void sumix_load_visit(cons
   if (group->vectors) {
     for (int e = 0; e < SUMIX_VISIT; e++) x[e] = 0;
     if (visit->count == 0) return;
-    for (int p = 0; p < SUMIX_VISIT / pieces::length; p++) {
+#pragma unroll
+    for (int p = 0; p < pieces::a_visit; p++) {
       const typename pieces::type piece = ((const typename pieces::type *)(row + visit->first))[p];
       for (int e = 0; e < pieces::length; e++) x[p * pieces::length + e] = sumix_to_real(piece.at[e]);
     }
@@ -128,7 +128,8 @@ template <typename element, typename real> __device__ void sumix_store_visit(con
   typedef sumix_row_vector<element> pieces;
   if (group->vectors) {
     if (visit->count == 0) return;
-    for (int p = 0; p < SUMIX_VISIT / pieces::length; p++) {
+#pragma unroll
+    for (int p = 0; p < pieces::a_visit; p++) {
       typename pieces::type piece;
       for (int e = 0; e < pieces::length; e++) sumix_from_real(x[p * pieces::length + e], &piece.at[e]);
       ((typename pieces::type *)(row + visit->first))[p] = piece;
@@ -173,13 +174,19 @@ template <int count, typename real> __device__ void sumix_row_sums(struct sumix_
 {
   static_assert(count <= 2 * SUMIX_MOST_REDUCED, "no room in the scratch");
   const int lane = threadIdx.x % SUMIX_WARP, warps = over->width / SUMIX_WARP;
+#pragma unroll
   for (int v = 0; v < count; v++) values[v] = sumix_lanes_reduce(values[v], sumix_sum(), over->width);
-  if (warps <= 1) return __syncwarp();
+  if (warps <= 1) {
+    __syncwarp();
+    return;
+  }
   real(*const shared)[SUMIX_WARP] = over->scratch->at[over->turn];
   over->turn ^= 1;
   if (lane == 0)
+#pragma unroll
     for (int v = 0; v < count; v++) shared[v][threadIdx.x / SUMIX_WARP] = values[v];
   __syncthreads();
+#pragma unroll
   for (int v = 0; v < count; v++)
     values[v] = sumix_lanes_reduce(lane < warps ? shared[v][lane] : (real)0, sumix_sum(), SUMIX_WARP);
 }
@@ -198,20 +205,26 @@ __device__ void sumix_row_softmaxes(struct sumix_row_reducer<real> *over, real *
 {
   static_assert(count <= SUMIX_MOST_REDUCED, "no room in the scratch");
   const int lane = threadIdx.x % SUMIX_WARP, warps = over->width / SUMIX_WARP;
+#pragma unroll
   for (int v = 0; v < count; v++) {
     const real larger = sumix_lanes_reduce(max[v], sumix_max_number(), over->width);
     sum[v] = sumix_lanes_reduce(sumix_rescale<power>(sum[v], max[v], larger), sumix_sum(), over->width);
     max[v] = larger;
   }
-  if (warps <= 1) return __syncwarp();
+  if (warps <= 1) {
+    __syncwarp();
+    return;
+  }
   real(*const shared)[SUMIX_WARP] = over->scratch->at[over->turn];
   over->turn ^= 1;
   if (lane == 0)
+#pragma unroll
     for (int v = 0; v < count; v++) {
       shared[2 * v][threadIdx.x / SUMIX_WARP] = max[v];
       shared[2 * v + 1][threadIdx.x / SUMIX_WARP] = sum[v];
     }
   __syncthreads();
+#pragma unroll
   for (int v = 0; v < count; v++) {
     const real one = lane < warps ? shared[2 * v][lane] : sumix_lowest<real>();
     const real part = lane < warps ? shared[2 * v + 1][lane] : (real)0;
