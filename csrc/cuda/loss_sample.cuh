@@ -63,6 +63,7 @@ __device__ struct loss_totals loss_find_totals(const struct sumix_loss_args *a, 
   const int64_t n = a->n;
   const bool mean = a->reduction == SUMIX_REDUCTION_MEAN, batch = a->weighting == SUMIX_WEIGHTING_BATCH;
   struct loss_totals totals = {mean ? (double)n : 1, mean ? (double)n : 1, 0, 1};
+  if (!mean && !batch) return totals;
   bool uneven = a->class_weight != NULL;
   double ratios = 0, count = 0;
   for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {

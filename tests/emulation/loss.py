@@ -49,25 +49,24 @@ def case(name, make, dtype=torch.float32, **options):
 
 
 def grid():
-    """Every pair of options at some number of classes, all of them within a few runs."""
-    sizes = itertools.cycle([(7, 2), (5, 3), (33, 10), (6, 17), (9, 100), (4, 257), (3, 1000)])
+    """Every triple of ratio, weighting and reduction with both forms, the other options in turn."""
+    sizes = itertools.cycle([(7, 2), (5, 3), (17, 10), (6, 17), (9, 100), (4, 257), (2, 1000)])
     dtypes = itertools.cycle([torch.float32, torch.float64, torch.float16, torch.float32, torch.bfloat16])
-    numbers = itertools.count()
-    for ratio, weighting, reduction, plain in itertools.product(RATIOS, WEIGHTINGS, REDUCTIONS, (False, True)):
-        for ignoring, weighted in ((False, False), (True, False), (False, True), (True, True)):
-            n, k = next(sizes)
-            dtype, number = next(dtypes), next(numbers)
+    further = itertools.cycle([(False, False), (True, False), (False, True), (True, True)])
+    products = itertools.product(RATIOS, WEIGHTINGS, REDUCTIONS, (False, True), (0, 1))
+    for number, (ratio, weighting, reduction, plain, _) in enumerate(products):
+        (n, k), dtype, (ignoring, weighted) = next(sizes), next(dtypes), next(further)
 
-            def make(
-                n=n, k=k, dtype=dtype, number=number, plain=plain, ignoring=ignoring, weighted=weighted,
-                options=(ratio, weighting, reduction),
-            ):  # fmt: skip
-                tensors = batch(n, k, dtype, plain=plain, ignoring=ignoring, repeats=number % 3 == 1)
-                weight = torch.linspace(0.5, 2.0, k, dtype=real_of(dtype)) if weighted else ABSENT
-                return loss(tensors, *options, weight=weight, smoothing=0.1 * (number % 2), grad=number % 7 != 3)
+        def make(
+            n=n, k=k, dtype=dtype, number=number, plain=plain, ignoring=ignoring, weighted=weighted,
+            options=(ratio, weighting, reduction),
+        ):  # fmt: skip
+            tensors = batch(n, k, dtype, plain=plain, ignoring=ignoring, repeats=number % 3 == 1)
+            weight = torch.linspace(0.5, 2.0, k, dtype=real_of(dtype)) if weighted else ABSENT
+            return loss(tensors, *options, weight=weight, smoothing=0.1 * (number // 2 % 2), grad=number % 7 != 3)
 
-            what = [ratio, weighting, reduction, *["plain"] * plain, *["ignoring"] * ignoring, *["weighted"] * weighted]
-            yield case(f"{dtype}-{n}x{k}-{'-'.join(what)}", make, dtype)
+        what = [ratio, weighting, reduction, *["plain"] * plain, *["ignoring"] * ignoring, *["weighted"] * weighted]
+        yield case(f"{dtype}-{n}x{k}-{'-'.join(what)}", make, dtype)
 
 
 def learned():
@@ -104,7 +103,7 @@ CASES = [
     *grid(),
     case("learned", learned),
     case("labels alike", labels_alike, torch.float64),
-    *(case(f"nothing kept, {weighting}", lambda weighting=weighting: nothing_kept(weighting)) for weighting in WEIGHTINGS),
+    *(case(f"nothing kept, {given}", lambda given=given: nothing_kept(given)) for given in WEIGHTINGS),
     *(
         case(f"{value} in {place}, {ratio}", lambda *a, value=value, place=place, ratio=ratio: odd(value, place, ratio),
              torch.float64)

@@ -1,6 +1,6 @@
-/* The rows of loss.cu: the regulariser's two cross entropies and the gradients. */
-#ifndef SUMIX_CUDA_LOSS_ROWS_CUH
-#define SUMIX_CUDA_LOSS_ROWS_CUH
+/* The regulariser of loss.cu: its two cross entropies and their gradients. */
+#ifndef SUMIX_CUDA_LOSS_EVIDENCE_CUH
+#define SUMIX_CUDA_LOSS_EVIDENCE_CUH
 
 #include "loss_sample.cuh"
 
@@ -99,8 +99,8 @@ __device__ void loss_regularise(const struct sumix_row_group *group, struct sumi
   }
 }
 
-template <typename element, typename real>
-__device__ real loss_cross_entropy(const struct loss_evidence<element> *evidence, real)
+template <typename element>
+__device__ typename sumix_compute<element>::real loss_cross_entropy(const struct loss_evidence<element> *evidence)
 {
   if (evidence->y < 0) return 0;
   return evidence->max - evidence->t_y + sumix_log(evidence->sum);
