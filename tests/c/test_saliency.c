@@ -233,6 +233,11 @@ int main(void)
   test_images(SUMIX_UINT8, false, 3, false, 60, 33);
   test_images(SUMIX_UINT8, false, 1, false, 3, 251);
   test_images(SUMIX_UINT8, false, 1, false, 251, 2);
+  /* Beyond the shared memory of a CUDA block: strips, tiles and runs of an image. */
+  test_images(SUMIX_UINT8, false, 3, true, 6, 1023);
+  test_images(SUMIX_FLOAT32, true, 3, false, 1030, 5);
+  for (enum sumix_dtype dtype = SUMIX_FLOAT32; dtype <= SUMIX_UINT8; dtype++)
+    test_images(dtype, false, 1, false, 35, 184 + dtype);
   for (enum sumix_dtype dtype = SUMIX_FLOAT32; dtype <= SUMIX_BFLOAT16; dtype++) test_hostile(dtype);
   test_refusals();
   test_divisions();
