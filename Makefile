@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard csrc/*.[ch] csrc/args/*.h csrc/cpu/*.[ch] csrc/cuda/*.cu csrc/cuda/*.cuh)
 C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
 
-.PHONY: demo quick test unit sanitize races emulated emulated-races emulated-extension lint bench clean
+.PHONY: demo quick test unit sanitize races emulated emulated-races emulated-extension lint bench gpu clean
 
 demo: $(VENV)/built
 	$(BIN)/python -m benchmarks.demo
@@ -190,6 +190,11 @@ bench: $(VENV)/built
 	$(BIN)/python -m benchmarks.bench_mask --json runs/bench/mask.json
 	$(BIN)/python -m benchmarks.bench_sample --json runs/bench/sample.json
 	$(BIN)/python -m benchmarks.bench_masked_similarity --json runs/bench/masked_similarity.json
+
+# Where there is a GPU, and not in CI: the tests that need one, and every bench on it.
+gpu: $(VENV)/built
+	$(BIN)/python -m pytest -q -m cuda -rs
+	$(BIN)/python -m benchmarks.gpu --json runs/gpu/gpu.json
 
 clean:
 	rm -rf build dist runs $(VENV) sumix/*.so *.egg-info

@@ -101,7 +101,7 @@ def loss(t, **options):
     return ops.sumix_loss(t["z"], t["r"], t["v"], t["u"], t["y"], t["y"][t["perm"]], t["perm"], t["lam"], **options)
 
 
-# Every operator, by name: called with the tensors of `tensors`, it returns tensors, and draws nothing but from the seed.
+# Every operator, by name: called with the tensors of `tensors`, it returns tensors, and draws from their seed alone.
 CALLS = {
     "mix_box": lambda t: ops.mix_box(t["x"], t["box"], t["perm"]),
     "mix_linear": lambda t: ops.mix_linear(t["x"], t["lam"], t["perm"]),
