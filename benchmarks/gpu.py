@@ -41,8 +41,8 @@ without those that know no GPU; "compiled" is torch.compile(dynamic=False), comp
   GB/s       memory traffic that the job cannot do without over the GPU's time
   of copy    that as a share of what a large copy from device memory to device memory reached at the beginning
 Both times are medians; the JSON has quartiles and minima too. The GPU's clocks are neither locked nor watched.
-With --device cpu the same code runs on the CPU, where "launches" counts operators and both times are a clock's: it shows
-that this program works, no more.
+With --device cpu the same code runs on the CPU, where "launches" counts operators and both times are a clock's: it
+shows that this program works, no more.
 """
 
 OURS = ("ops", "sumix", "SUMixLoss", "torch.ops", "grid", "smooth")
