@@ -293,8 +293,8 @@ def _(
     return tuple(logits.new_empty(grad.shape) for grad in (grad_logits, grad_uncertainty, grad_raw))
 
 
-torch.library.impl("sumix::sumix_loss", "default", reference.sumix_loss_explicit)  # devices without kernels
-torch.library.impl("sumix::sumix_loss_backward", "default", reference.sumix_loss_backward)
+dispatch.fallback("sumix_loss", reference.sumix_loss_explicit)
+dispatch.fallback("sumix_loss_backward", reference.sumix_loss_backward)
 
 
 def _setup_context(ctx, inputs, output) -> None:
@@ -313,7 +313,7 @@ def _keep(ctx, arguments: tuple, gradients: tuple[Tensor, ...]) -> None:
 
 def _is_one(gradient: Tensor) -> bool:
     """The incoming gradient is exactly 1, and asking costs nothing."""
-    if not dispatch.may_look(gradient) or gradient.ndim != 0:
+    if not dispatch.is_at_hand(gradient) or gradient.ndim != 0:
         return False
     try:
         return gradient.item() == 1

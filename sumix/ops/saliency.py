@@ -159,5 +159,5 @@ def _(x: Tensor, mean: Tensor, std: Tensor, bgr: bool) -> Tensor:
 
 
 # Devices without kernels. No autograd formula: results of integers have no gradient.
-torch.library.impl("sumix::saliency", "default", reference.saliency)
-torch.library.impl("sumix::saliency_peak", "default", reference.saliency_peak)
+dispatch.fallback("saliency", reference.saliency)
+dispatch.fallback("saliency_peak", reference.saliency_peak)

@@ -281,7 +281,7 @@ def draw(op: Callable[..., Any], *arguments: Any) -> Any:
 
 
 for _name in ("sample_lam", "sample_perm", "sample_uniform", "sample_normal", "sample_seed"):
-    torch.library.impl(f"sumix::{_name}", "default", getattr(reference, _name))
+    dispatch.fallback(_name, getattr(reference, _name))
 
 
 @torch.library.register_fake("sumix::sample_lam")

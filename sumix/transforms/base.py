@@ -299,7 +299,7 @@ def _labels(labels: Any, images: Tensor, num_classes: int | None) -> Tensor:
     if not labels.is_floating_point():
         if labels.shape[1] == 1:
             raise ValueError(f"labels must be (N,), or (N, K) with K > 1 if multi-hot, got {checks.shape(labels)}")
-        if dispatch.may_look(labels) and ((labels != 0) & (labels != 1)).any():
+        if dispatch.is_at_hand(labels) and ((labels != 0) & (labels != 1)).any():
             raise ValueError("labels (N, K) of integers must be multi-hot, 0 or 1; classes are (N,)")
     return labels.to(torch.float32)
 

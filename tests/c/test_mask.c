@@ -62,7 +62,7 @@ static void test_top_k(enum kind kind, int64_t n, int64_t size)
   for (int softly = 0; softly < 2; softly++)
     for (num_threads = 1; num_threads <= 3; num_threads += 2) {
       memset(mask, 0xa5, (size_t)(n * size) * sizeof *mask);
-      const struct sumix_mask_top_k_args args = {n, size, grey, k, softly ? soft : NULL, mask};
+      const struct sumix_mask_top_k_args args = {n, size, grey, k, softly ? soft : NULL, mask, NULL};
       CHECK(sumix_mask_top_k_cpu_baseline(&args, &status) == 0);
       for (int64_t j = 0; j < n * size; j++) {
         const int64_t i = j / size;
@@ -110,7 +110,7 @@ static void test_bad_values(void)
   const float grey[6] = {0};
   float mask[6];
   int64_t k[] = {1, 2}, soft[] = {1, 1};
-  const struct sumix_mask_top_k_args args = {2, 3, grey, k, soft, mask};
+  const struct sumix_mask_top_k_args args = {2, 3, grey, k, soft, mask, NULL};
   CHECK(sumix_mask_top_k_cpu_baseline(&args, &status) == 0);
   for (int64_t wrong = -1; wrong <= 4; wrong += 5) {
     k[1] = wrong;
