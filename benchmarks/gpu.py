@@ -55,8 +55,7 @@ def why_no_gpu() -> str | None:
         return f"torch {torch.__version__} is built without CUDA"
     if not torch.cuda.is_available():
         return "torch finds no GPU and driver that it can use"
-    found = sumix.cuda_available() if hasattr(sumix, "cuda_available") else True
-    return None if found else f"sumix.cuda_available(): {getattr(found, 'reason', found)}"
+    return sumix.cuda_available().reason
 
 
 class Timer:

@@ -28,10 +28,8 @@ def missing() -> str | None:
     if not ON_GPU:
         return None
     if not torch.cuda.is_available():
-        return "no GPU"
-    ready = getattr(sumix, "cuda_available", None)
-    found = True if ready is None else ready()
-    return None if found else f"sumix.cuda_available(): {getattr(found, 'reason', found)}"
+        return "torch finds no GPU"
+    return sumix.cuda_available().reason
 
 
 MISSING = missing()
