@@ -12,7 +12,7 @@ TORCH_CUDA_ARCH_LIST ?= $(if $(shell command -v nvidia-smi),native,8.0)
 export TORCH_CUDA_ARCH_LIST
 C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
 
-.PHONY: demo quick test unit sanitize races emulated emulated-races emulated-extension registers lint bench clean
+.PHONY: demo quick test unit sanitize races emulated emulated-races emulated-extension registers lint bench gpu clean
 
 demo: $(VENV)/built
 	$(BIN)/python -m benchmarks.demo
@@ -198,6 +198,11 @@ bench: $(VENV)/built
 	$(BIN)/python -m benchmarks.bench_mask --json runs/bench/mask.json
 	$(BIN)/python -m benchmarks.bench_sample --json runs/bench/sample.json
 	$(BIN)/python -m benchmarks.bench_masked_similarity --json runs/bench/masked_similarity.json
+
+# Where there is a GPU, and not in CI: the tests that need one, and every bench on it.
+gpu: $(VENV)/built
+	$(BIN)/python -m pytest -q -m cuda -rs
+	$(BIN)/python -m benchmarks.gpu --json runs/gpu/gpu.json
 
 clean:
 	rm -rf build dist runs $(VENV) sumix/*.so *.egg-info
