@@ -90,7 +90,6 @@ build/races/%: tests/c/%.c $(wildcard tests/c/*.h) $(KERNELS:%=build/races/cpu/%
 
 # The CUDA kernels on the CPU (tests/cuda_emulation): the same C tests, whose reference loops know nothing of either, with
 # the emulated kernels in the CPU kernels' place. Under AddressSanitizer; `make emulated-races` under ThreadSanitizer.
-UNRESOLVED := -Wl,--unresolved-symbols=ignore-all
 EMULATED_TESTS := $(filter-out test_maths test_device,$(C_TESTS))
 CUDA_HEADERS := $(HEADERS) $(wildcard csrc/cuda/*.cuh tests/cuda_emulation/*.h)
 CXX_FLAGS := -std=c++20 -g -O1 -Wall -Wextra -Wno-unknown-pragmas $(if $(SUMIX_WERROR),-Werror)
@@ -113,7 +112,7 @@ endef
 define EMULATED_TEST
 	@echo "$(CC) $@"
 	@$(CC) $(C_FLAGS) $(FLAGS) $(EXACT) -DSUMIX_TEST_CUDA -c $< -o $@.o
-	@$(CXX) $(FLAGS) $@.o $(filter %.o,$^) $(UNRESOLVED) -Wl,-z,now -lm -lpthread -ldl -o $@
+	@$(CXX) $(FLAGS) $@.o $(filter %.o,$^) -Wl,-z,now -lm -lpthread -ldl -o $@
 endef
 EMULATED := fibres as_cpu $(patsubst csrc/cuda/%.cu,%,$(filter-out csrc/cuda/device.cu,$(wildcard csrc/cuda/*.cu)))
 
@@ -178,7 +177,7 @@ build/extension/%.so: csrc/module.c $(EXTENSION)
 	@echo "$(CC) $@"
 	@$(CC) $(C_FLAGS) -fPIC -fexceptions -fvisibility=hidden -DSUMIX_CUDA_EMULATED -DSUMIX_NAMESPACE='"$*"' -I$(PYTHON_INCLUDE) \
 	  -c $< -o build/extension/$*_module.o
-	@$(CXX) -shared build/extension/$*_module.o $(EXTENSION) $(UNRESOLVED) -lm -lpthread -ldl -o $@
+	@$(CXX) -shared build/extension/$*_module.o $(EXTENSION) -lm -lpthread -ldl -o $@
 
 # Registers, spills and occupancy of the CUDA kernels, on every architecture; needs nvcc, and no GPU.
 registers:
