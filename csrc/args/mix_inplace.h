@@ -1,6 +1,7 @@
 #ifndef SUMIX_ARGS_MIX_INPLACE_H
 #define SUMIX_ARGS_MIX_INPLACE_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "../dtype.h"

@@ -20,7 +20,7 @@
  * block has fewer samples to draw all n keys for, with fewer, small batches keep few blocks busy. The pair of two
  * samples takes 12 instructions (15 in a cycle, 27 with classes), and 5 (10) for its share of the keys, most of them of
  * integers, of which an H100 does 1.4e13 a second: under 3 us for n = 1024, 0.1 ms (0.2 with classes) for 8192. From
- * some ten thousand on a sort is faster; 65,536 take 5 ms, and 10 with classes.
+ * some ten thousand on a sort is faster; 65,536 take 5 ms, and 10 with classes (all of this on paper).
  *
  * Partners of another class are s places on in the order by class and own key, where s depends on the largest class:
  * known when all have counted. The first launch counts each sample's rank and class, and puts both into the place of
