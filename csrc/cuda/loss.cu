@@ -206,7 +206,7 @@ __device__ void loss_add_taker(struct loss_block<element> *block, const struct s
 
 /* ratios_alone: only lam~ of each sample, for those who need it before the first row. */
 template <typename element, bool resident>
-__global__ void __launch_bounds__(loss_threads<typename sumix_compute<element>::real>::most)
+__global__ void __launch_bounds__(loss_threads<typename sumix_compute<element>::real>::most, 1)
     loss_rows(struct sumix_loss_args a, bool vectors, bool ratios_alone)
 {
   typedef typename sumix_compute<element>::real real;

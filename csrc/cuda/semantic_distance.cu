@@ -12,7 +12,7 @@ namespace
 {
 
 template <typename element, bool resident>
-__global__ void __launch_bounds__(sumix_row_threads<typename sumix_compute<element>::real>::most)
+__global__ void __launch_bounds__(sumix_row_threads<typename sumix_compute<element>::real>::most, 1)
     semantic_distance_rows(struct sumix_semantic_distance_args a, int width, bool vectors)
 {
   typedef typename sumix_compute<element>::real real;

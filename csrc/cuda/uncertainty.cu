@@ -13,7 +13,7 @@ namespace
 {
 
 template <typename element, bool resident>
-__global__ void __launch_bounds__(sumix_row_threads<typename sumix_compute<element>::real>::most)
+__global__ void __launch_bounds__(sumix_row_threads<typename sumix_compute<element>::real>::most, 1)
     uncertainty_forward(int64_t n, int64_t k, int width, bool vectors, const element *__restrict__ x,
                         element *__restrict__ u)
 {
@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(sumix_row_threads<typename sumix_compute<eleme
 }
 
 template <typename element, bool resident>
-__global__ void __launch_bounds__(sumix_row_threads<typename sumix_compute<element>::real>::most)
+__global__ void __launch_bounds__(sumix_row_threads<typename sumix_compute<element>::real>::most, 1)
     uncertainty_backward(int64_t n, int64_t k, int width, bool vectors, const element *__restrict__ u,
                          const element *__restrict__ grad_u, element *__restrict__ grad_x)
 {
