@@ -4,8 +4,8 @@
  *
  * One launch each way. Device memory sees one read of each input row and one write of each output row, the least there
  * can be: up to 4096 classes (2048 of float64) a row stays in the registers of its threads, part of a warp, a warp or a
- * block, and longer ones are read a second time from the cache. One exchange between the threads of a row: the maximum and the sum of
- * squares travel together (rows.cuh).
+ * block, and longer ones are read a second time from the cache. One exchange between the threads of a row: the maximum
+ * and the sum of squares travel together (rows.cuh).
  */
 #include "rows.cuh"
 
