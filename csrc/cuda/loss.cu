@@ -1,27 +1,29 @@
-/* The SUMix loss on CUDA: the formulas of csrc/cpu/loss.c. Rows z, v (mixed), r, u (raw) of k classes, n samples.
+/* The SUMix loss on CUDA: the formulas of csrc/cpu/loss.c, for n samples of k classes.
  *
- * One launch computes every row for any k, a second of one block adds up n numbers. A block takes a sample. Its threads
- * hold the row in registers up to 2048 classes (1024 of float64), four elements each, from the logits to the gradients;
- * the row of more classes is streamed, as rows.cuh explains. Either way four exchanges between the threads are all:
+ * One launch computes every row, for any k; a second one, of one block, adds up n numbers where the loss is reduced. A
+ * block takes a sample. Up to 2048 classes (1024 of float64) its threads hold the row in registers, four elements each,
+ * from the logits to the gradients; a longer row is streamed, as rows.cuh explains. Either way the threads of a row
+ * meet three times:
  *
  *   softmaxes of z[i], r[i], r[perm[i]]  ->  ||e||, ||e'||  ->  softmaxes of t, t'  ->  gradients
  *
- * The gradient by u[i] is a sum over the sample i itself and every sample j with perm[j] = i. Adding the partner's share
- * with atomics to a zeroed row would take a memset of its own and 8 bytes of traffic for each of the two addends, and with
- * three addends their order would show. So block i finds its takers j and computes their partner branch again, from z[j],
- * v[j] and its own r[i], u[i]: no memset, no atomics, one write of each gradient, the same bits for any partners. That costs
- * 5 exponentials an element more, 13 instead of 9 of about 12 instructions, where the memory of an H100 leaves time for 25,
- * and 2 more rows to read, which another block reads about then, too.
+ * The gradient by u[i] is a sum over sample i itself and every sample j with perm[j] = i, its takers. The partner's
+ * share could be added by atomics to a zeroed row: a memset before, and three addends or more would show their order in
+ * the bits. Instead block i finds its takers and computes their partner branch again, from z[j], v[j] and its own r[i],
+ * u[i]: no memset, no atomics, one write of each gradient, the same bits for any partners. Where memory sets the pace,
+ * as no row is found in the L2 cache, that is less: 44 bytes an element, 8 reads and 3 writes, against 52, 6 reads, a
+ * memset, 2 writes and two additions of a read and a write each. It is 14 exponentials an element instead of 9; with
+ * all about them 14 are some 250 instructions, 9 ps on an H100, whose memory takes 13 ps for 44 bytes. Where a batch
+ * fits the L2 cache, launches and barriers take the time, and a memset is one more launch.
  *
- *   Memory for each element: reads of z, v, r, u once from DRAM and once again (r, u as partner's, z, v as taker's) from the
- *   L2 cache where the batch fits it, as (256, 1000) does many times over; writes of the three gradients.
- *   (256, 1000) float: 4.1 MB from DRAM, 4.1 MB from L2, 3.1 MB written; without gradients 4.1, 2.0 and nothing.
- *   Streamed rows: 18 reads of a row from L2, and 11 more with gradients.
+ *   (256, 1000) float: 4.1 MB read from DRAM, as much again from L2, 3.1 MB written; without gradients 4.1 MB from
+ *   DRAM, 2.0 from L2, nothing but the parts written. Streamed: 12 reads of a row from L2 without gradients; 18, and
+ *   for each taker 12 more, with them.
  *
- * What the means divide by: n, unless labels are ignored, which the host cannot know. Up to 1024 samples every block looks
- * through the labels itself, from the first cache and in the same order. For more, and where lam~ enters (class weights
- * with the mean, or weighting "batch"), one block finds it for all in a launch before; lam~ itself, where distances decide
- * it, in one before that.
+ * What the means divide by is n unless labels are ignored, which the host cannot know. Up to 1024 samples every block
+ * looks through the labels itself, from the first cache and in the same order. For more, and where lam~ enters (class
+ * weights with the mean, or weighting "batch"), one block finds it for all in a launch before; lam~ itself, where
+ * distances decide it, in another launch before that.
  */
 #include "loss_backward.cuh"
 #include "loss_evidence.cuh"
@@ -206,7 +208,7 @@ __device__ void loss_add_taker(struct loss_block<element> *block, const struct s
 
 /* ratios_alone: only lam~ of each sample, for those who need it before the first row. */
 template <typename element, bool resident>
-__global__ void __launch_bounds__(loss_threads<typename sumix_compute<element>::real>::most)
+__global__ void __launch_bounds__(loss_threads<typename sumix_compute<element>::real>::most, 1)
     loss_rows(struct sumix_loss_args a, bool vectors, bool ratios_alone)
 {
   typedef typename sumix_compute<element>::real real;

@@ -1,8 +1,8 @@
 /* The backward of loss.cu: what forward left, times the incoming gradient.
  *
- * One launch. One scalar for all: the gradients are three flat arrays, in 16-byte accesses. One for each sample: a block a
- * row, and a row of the raw uncertainty also gathers from every sample it was pasted into, in ascending order. Either way
- * device memory sees one read of each array that forward left and one write of each result.
+ * One launch. One scalar for all: the gradients are three flat arrays, in 16-byte accesses. One for each sample: a
+ * block a row, and a row of the raw uncertainty also gathers from every sample it was pasted into, in ascending order.
+ * Either way device memory sees one read of each array that forward left and one write of each result.
  */
 #ifndef SUMIX_CUDA_LOSS_BACKWARD_CUH
 #define SUMIX_CUDA_LOSS_BACKWARD_CUH

@@ -2,9 +2,9 @@
  *
  *   alpha = scale * e / ||e||_2,   e = exp(sign (softmax(r) - softmax(z))), softmax(r) without the class `masked`
  *
- * One launch. Device memory sees one read of each row of z and r and one write of alpha, the least there can be; the rows of
- * up to 4096 classes (2048 of float64) stay in registers, longer ones are read twice more from the cache. Two exchanges
- * between the threads of a row: both softmaxes, then the norm.
+ * One launch. Device memory sees one read of each row of z and r and one write of alpha, the least there can be; the
+ * rows of up to 4096 classes (2048 of float64) stay in registers, longer ones are read twice more from the cache. Two
+ * exchanges between the threads of a row: both softmaxes, then the norm.
  */
 #include "distance.cuh"
 
@@ -12,7 +12,7 @@ namespace
 {
 
 template <typename element, bool resident>
-__global__ void __launch_bounds__(sumix_row_threads<typename sumix_compute<element>::real>::most)
+__global__ void __launch_bounds__(sumix_row_threads<typename sumix_compute<element>::real>::most, 1)
     semantic_distance_rows(struct sumix_semantic_distance_args a, int width, bool vectors)
 {
   typedef typename sumix_compute<element>::real real;
