@@ -5,10 +5,14 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 comma := ,
 BIN := $(VENV)/bin
-SOURCES := setup.py pyproject.toml $(wildcard csrc/*.[ch] csrc/args/*.h csrc/cpu/*.[ch] csrc/cuda/*.cu csrc/cuda/*.cuh)
+SOURCES := setup.py pyproject.toml $(wildcard csrc/*.[ch] csrc/args/*.h csrc/cpu/*.[ch] csrc/cuda/*)
+# What nvcc, where there is one, compiles for: this machine's GPUs, or one architecture, so that it takes no longer than it
+# must.
+TORCH_CUDA_ARCH_LIST ?= $(if $(shell command -v nvidia-smi),native,8.0)
+export TORCH_CUDA_ARCH_LIST
 C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
 
-.PHONY: demo quick test unit sanitize races emulated emulated-races emulated-extension lint bench clean
+.PHONY: demo quick test unit sanitize races emulated emulated-races emulated-extension registers lint bench clean
 
 demo: $(VENV)/built
 	$(BIN)/python -m benchmarks.demo
@@ -176,11 +180,15 @@ build/extension/%.so: csrc/module.c $(EXTENSION)
 	  -c $< -o build/extension/$*_module.o
 	@$(CXX) -shared build/extension/$*_module.o $(EXTENSION) $(UNRESOLVED) -lm -lpthread -ldl -o $@
 
+# Registers, spills and occupancy of the CUDA kernels, on every architecture; needs nvcc, and no GPU.
+registers:
+	@$(PYTHON) tests/check_registers.py
+
 lint: $(VENV)/packages
 	$(BIN)/pip install -q -e ".[dev]" --no-build-isolation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror csrc/*.[ch] $(wildcard csrc/args/*.h csrc/cuda/*) csrc/cpu/*.[ch] tests/c/*.[ch]
+	$(BIN)/clang-format --dry-run --Werror csrc/*.[ch] $(wildcard csrc/args/*.h csrc/cuda/*.h csrc/cuda/*.cuh csrc/cuda/*.cu) csrc/cpu/*.[ch] tests/c/*.[ch]
 
 bench: $(VENV)/built
 	$(BIN)/python -m benchmarks.bench_loss --json runs/bench/loss.json

@@ -203,6 +203,17 @@ __device__ inline element mix_resized(const element *__restrict__ partner, const
   return rounded;
 }
 
+/* The same, not rounded. */
+template <typename element, typename real>
+__device__ inline real mix_resized_real(const element *__restrict__ partner, const mix_resizer<real> &r,
+                                        const struct mix_cursor &cursor, mix_sources<real> *sources)
+{
+  const element *const plane = partner + cursor.plane + cursor.c;
+  mix_look_up(sources, r, cursor);
+  if (r.how == SUMIX_BILINEAR) return mix_interpolate(plane, r, *sources);
+  return sumix_to_real(plane[sources->rows.first * r.row + (int64_t)sources->columns.first * r.channels]);
+}
+
 /* ---- Transposed: what a pixel of the partner has got from the box's gradient ---- */
 
 /* A box is never larger than the image, so its pixels j step by one pixel of the partner or more, and pixel s is among

@@ -44,7 +44,7 @@ emulated_index block_size, grid_size;
 namespace
 {
 
-enum { NO_SYNC = 1, STACK = 64 * 1024, MOST_THREADS = 1024, WARP = 32 };
+enum { NO_SYNC = 1, STACK = 64 * 1024, MOST_THREADS = 1024, WARP = 32, MOST_KEPT = 512 };
 enum state { READY, AT_BARRIER, IN_EXCHANGE, DONE };
 
 struct fibre {
@@ -53,6 +53,7 @@ struct fibre {
   ucontext_t context;
   char *stack;
   void *tsan, *fake_stack;
+  bool kept;      // tsan is
   int predicate;  // at a barrier
   unsigned mask;  // in an exchange
   uint64_t sent;
@@ -142,6 +143,34 @@ char *new_pages(char *at, size_t bytes)
   return pages;
 }
 
+/* ThreadSanitizer needs most of a megabyte for a thread, and longer to clear it than a small block takes to run. What
+ * orders one launch and the next lets them share threads; two blocks of a launch may not. */
+std::vector<void *> kept_tsan;
+size_t lent_tsan;  // to this launch
+
+void make_tsan(fibre *f)
+{
+  f->kept = lent_tsan < MOST_KEPT;
+  if (f->kept && lent_tsan < kept_tsan.size()) {
+    f->tsan = kept_tsan[lent_tsan++];
+    return;
+  }
+  f->tsan = __tsan_create_fiber(0);
+  if (!f->kept) return;
+  kept_tsan.push_back(f->tsan);
+  lent_tsan++;
+}
+
+/* ended: all of the block's threads did; those that a failed assertion left where they were are of no more use. */
+void drop_tsan(unsigned threads, bool ended)
+{
+  for (unsigned t = 0; t < threads; t++)
+    if (!fibres[t].kept) __tsan_destroy_fiber(fibres[t].tsan);
+  if (ended) return;
+  for (void *const tsan : kept_tsan) __tsan_destroy_fiber(tsan);
+  kept_tsan.clear();
+}
+
 void make(fibre *f, unsigned thread, unsigned block)
 {
   if (f->stack == nullptr || __tsan_create_fiber) f->stack = new_pages(f->stack, STACK);
@@ -149,7 +178,7 @@ void make(fibre *f, unsigned thread, unsigned block)
   f->where = {{thread, 0, 0}, {block, 0, 0}};
   f->now = READY;
   f->fake_stack = nullptr;
-  f->tsan = __tsan_create_fiber ? __tsan_create_fiber(0) : nullptr;
+  if (__tsan_create_fiber) make_tsan(f);
   getcontext(&f->context);
   f->context.uc_stack.ss_sp = f->stack;
   f->context.uc_stack.ss_size = STACK;
@@ -260,6 +289,7 @@ void launch(unsigned grid, unsigned threads, size_t shared_bytes, void (*kernel)
   body_context = context;
   block_size = {threads, 1, 1};
   grid_size = {grid, 1, 1};
+  lent_tsan = 0;
   if (__tsan_get_current_fiber) scheduler_tsan = __tsan_get_current_fiber();
   std::vector<std::unique_ptr<char[]>> dynamics;  // a block's own, and none freed before all have ended
   const std::vector<unsigned> order = order_of(grid, grid);
@@ -271,7 +301,7 @@ void launch(unsigned grid, unsigned threads, size_t shared_bytes, void (*kernel)
     fill_bytes(dynamic, (char)garbage, shared_bytes);
     release(&launch_start);
     const bool ended = run_block(block, threads);
-    for (unsigned t = 0; t < threads && __tsan_destroy_fiber; t++) __tsan_destroy_fiber(fibres[t].tsan);
+    if (__tsan_destroy_fiber) drop_tsan(threads, ended);
     if (!ended) break;
   }
   acquire(&launch_end);
