@@ -98,7 +98,12 @@ static int masked_similarity(const StableIValue *args, StableIValue *results, st
   a.visible_a = out[0].data;
   a.visible_b = out[1].data;
   a.ratio = out[2].data;
-  return sumix_run_masked_similarity(x, &a, status);
+  struct sumix_device_scratch scratch;
+  SUMIX_TRY(sumix_scratch_new(x, sumix_masked_similarity_scratch(&a), &scratch, status));
+  a.scratch = scratch.data;
+  const int failed = sumix_run_masked_similarity(x, &a, status);
+  sumix_scratch_free(&scratch);
+  return failed;
 }
 SUMIX_BOXED(masked_similarity, 8)
 

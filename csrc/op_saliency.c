@@ -22,6 +22,8 @@ static int read_images(const StableIValue *args, struct sumix_tensor *x, struct 
               (long long)x->dim);
   const int64_t channels = x->dim == 4 ? x->sizes[1] : 1;
   SUMIX_CHECK(channels == 1 || channels == 3, status, "x must have 1 or 3 channels, got %lld", (long long)channels);
+  const int64_t height = x->sizes[x->dim - 2], width = x->sizes[x->dim - 1], most = (int64_t)1 << 30;
+  SUMIX_CHECK(width == 0 || height <= most / width, status, "x must have at most 2^30 pixels in an image");
   const bool contiguous = sumix_is_contiguous(x);
   SUMIX_CHECK(contiguous || sumix_is_channels_last(x), status, "x must be contiguous or channels_last");
   SUMIX_TRY(read_scale(args[1], "mean", x, channels, &mean, status));
@@ -31,8 +33,8 @@ static int read_images(const StableIValue *args, struct sumix_tensor *x, struct 
       .dtype = x->dtype,
       .n = x->sizes[0],
       .channels = channels,
-      .height = x->sizes[x->dim - 2],
-      .width = x->sizes[x->dim - 1],
+      .height = height,
+      .width = width,
       .channels_last = !contiguous,
       .bgr = sumix_bool(args[3]),
       .x = x->data,
@@ -40,6 +42,16 @@ static int read_images(const StableIValue *args, struct sumix_tensor *x, struct 
       .std = mean.numel > 0 ? std.data : NULL,
   };
   return 0;
+}
+
+static int run(const struct sumix_tensor *x, struct sumix_saliency_args *images, struct sumix_status *status)
+{
+  struct sumix_device_scratch scratch;
+  SUMIX_TRY(sumix_scratch_new(x, sumix_saliency_scratch(images), &scratch, status));
+  images->scratch = scratch.data;
+  const int failed = sumix_run_saliency(x, images, status);
+  sumix_scratch_free(&scratch);
+  return failed;
 }
 
 static int saliency(const StableIValue *args, StableIValue *results, struct sumix_status *status)
@@ -50,7 +62,7 @@ static int saliency(const StableIValue *args, StableIValue *results, struct sumi
   const int64_t sizes[] = {images.n, images.height, images.width};
   SUMIX_TRY(sumix_tensor_new(&x, SUMIX_UINT8, 3, sizes, NULL, &results[0], &map, status));
   images.map = map.data;
-  return sumix_run_saliency(&x, &images, status);
+  return run(&x, &images, status);
 }
 SUMIX_BOXED(saliency, 3)
 
@@ -62,7 +74,7 @@ static int saliency_peak(const StableIValue *args, StableIValue *results, struct
   SUMIX_CHECK(images.n == 0 || images.height * images.width > 0, status, "x has no pixels");
   SUMIX_TRY(sumix_tensor_new(&x, SUMIX_INT64, 2, (const int64_t[]){images.n, 2}, NULL, &results[0], &peak, status));
   images.peak = peak.data;
-  return sumix_run_saliency(&x, &images, status);
+  return run(&x, &images, status);
 }
 SUMIX_BOXED(saliency_peak, 3)
 

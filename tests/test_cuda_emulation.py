@@ -29,7 +29,7 @@ def call(ops, case):
 
 
 def bits(tensor):
-    return tensor.contiguous().view(torch.uint8) if tensor.dim() else tensor.reshape(1).view(torch.uint8)
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if THOROUGH or not case.thorough], ids=str)

@@ -30,6 +30,20 @@ struct sumix_masked_similarity_args {
   const int64_t *resize;                // (n): not 0 where the box shows the whole partner; or NULL
   double min_contrast;                  // a map with no evidence above this times |g|^2 is flat
   void *visible_a, *visible_b, *ratio;  // (n) real
+  void *scratch;                        // CUDA: sumix_masked_similarity_scratch(a) bytes
 };
+
+/* CUDA keeps the sums of an image's places in shared memory while they grow, if there are no more. */
+enum { SUMIX_MASKED_SIMILARITY_IN_SHARED = 4096 };
+
+/* The evidence, (n, h, w) double, and the sums of places, (n, frames, h, w) real, that shared memory does not hold.
+ * None where the mix keeps the same everywhere, so that no map is looked at, or where objects are the evidence. */
+static inline int64_t sumix_masked_similarity_scratch(const struct sumix_masked_similarity_args *a)
+{
+  const bool uniform = a->box == NULL && (a->mask == NULL || a->mask_is_constant);
+  const int64_t cells = a->h * a->w, places = a->frames * cells;
+  if (uniform || a->evidence == SUMIX_EVIDENCE_OBJECT) return 0;
+  return 8 * a->n * (cells + (places > SUMIX_MASKED_SIMILARITY_IN_SHARED ? places : 0));
+}
 
 #endif

@@ -34,6 +34,7 @@
  */
 #include <math.h>
 
+#include "../masked_similarity.h"
 #include "half.h"
 #include "inverse.h"
 #include "isa.h"
@@ -79,15 +80,6 @@ static int check_values(const struct sumix_masked_similarity_args *a, struct sum
                   (long long)i, (long long)a->labels[i], (long long)a->k - 1);
   }
   return 0;
-}
-
-/* How much of cell `at` of `cells`, which divide `size` pixels evenly, the pixels from..to cover, in units of 1 / cells
- * pixel: at most size. */
-static double overlap(int64_t at, int64_t cells, int64_t size, int64_t from, int64_t to)
-{
-  const int64_t begin = from * cells > at * size ? from * cells : at * size;
-  const int64_t end = to * cells < (at + 1) * size ? to * cells : (at + 1) * size;
-  return end > begin ? (double)(end - begin) : 0;
 }
 
 /* ROWS rows of the mask, and how much each counts. */
@@ -141,7 +133,7 @@ static bool add_rows(const struct sumix_masked_similarity_args *a, const struct 
 /* The sum over the pixel columns of cell `at`, in units of 1 / cells pixel: whole ones, less what lies outside. */
 static double sum_cell(const double *restrict column, int64_t at, int64_t cells, int64_t size)
 {
-  const int64_t first = at * size / cells, end = ((at + 1) * size + cells - 1) / cells;
+  const int64_t first = sumix_cell_first(at, cells, size), end = sumix_cell_end(at, cells, size);
   double sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t c = first; c < end; c++) sum += column[c];
@@ -163,8 +155,8 @@ static bool average_mask(const struct sumix_masked_similarity_args *a, int64_t i
   bool valid = true;
   for (int64_t y = 0; y < a->h; y++) {
     memset(column, 0, (size_t)a->width * sizeof *column);
-    const int64_t last = ((y + 1) * a->height + a->h - 1) / a->h;
-    for (int64_t r = y * a->height / a->h, next; r < last; r = next) {
+    const int64_t last = sumix_cell_end(y, a->h, a->height);
+    for (int64_t r = sumix_cell_first(y, a->h, a->height), next; r < last; r = next) {
       const bool boxed = r >= box[1] && r < box[3];
       next = r + ROWS < last ? r + ROWS : last;
       if (r < box[1] && next > box[1]) next = box[1];
@@ -173,14 +165,13 @@ static bool average_mask(const struct sumix_masked_similarity_args *a, int64_t i
       for (int64_t t = 0; t < ROWS; t++) {  // those that are missing count 0
         const int64_t row = r + t < next ? r + t : r;
         rows.at[t] = (i * a->height + row) * a->width;
-        rows.weight[t] = r + t < next ? overlap(y, a->h, a->height, row, row + 1) : 0;
+        rows.weight[t] = r + t < next ? sumix_cell_overlap(y, a->h, a->height, row, row + 1) : 0;
       }
       valid &= add_rows(a, &rows, 0, boxed ? box[0] : a->width, column);
       if (boxed) valid &= add_rows(a, &rows, box[2], a->width, column);
     }
     for (int64_t x = 0; x < a->w; x++) {
-      const double share = sum_cell(column, x, a->w, a->width) / area;
-      kept[y * a->w + x] = share < 0 ? 0 : share < 1 ? share : 1;
+      kept[y * a->w + x] = sumix_cell_share(sum_cell(column, x, a->w, a->width) / area);
     }
   }
   return valid;
@@ -189,12 +180,9 @@ static bool average_mask(const struct sumix_masked_similarity_args *a, int64_t i
 /* M of sample i under a value that is the same everywhere outside the box. */
 static void average_box(const struct sumix_masked_similarity_args *a, const int64_t *box, double value, double *kept)
 {
-  const double area = (double)a->height * (double)a->width;
-  for (int64_t y = 0; y < a->h; y++) {
-    const double rows = overlap(y, a->h, a->height, box[1], box[3]);
+  for (int64_t y = 0; y < a->h; y++)
     for (int64_t x = 0; x < a->w; x++)
-      kept[y * a->w + x] = value * (1 - rows * overlap(x, a->w, a->width, box[0], box[2]) / area);
-  }
+      kept[y * a->w + x] = sumix_cell_outside(y, x, a->h, a->w, a->height, a->width, box, value);
 }
 
 /* sum M s / sum s, of 1 - M for the partner; the mean of that where there is no evidence at all. */

@@ -34,16 +34,12 @@
 #include <math.h>
 #include <string.h>
 
+#include "../saliency.h"
 #include "half.h"
 #include "isa.h"
 #include "parallel.h"
 
-enum { WINDOWS = 6 };
-static const int64_t radii[WINDOWS] = {12, 24, 28, 48, 56, 112};
-
-/* To the nearest integer, ties to even, from 0 to 255: the sum is so large that its last bit is a whole. */
-static inline float nearest_f32(float value) { return (value + 0x1.8p23f) - 0x1.8p23f; }
-static inline double nearest_f64(double value) { return (value + 0x1.8p52) - 0x1.8p52; }
+enum { WINDOWS = SUMIX_SALIENCY_WINDOWS };
 
 #define REAL float
 #define SUFFIX(name) name##_f32
@@ -59,7 +55,7 @@ static inline double nearest_f64(double value) { return (value + 0x1.8p52) - 0x1
 struct workspace {
   void *memory;
   int64_t height, width;
-  int64_t windows;         // of radii, those that are not the whole image
+  int64_t windows;         // of the radii, those that are not the whole image
   int64_t reach;           // columns that T continues beyond the image: the largest such r, but no more than W
   int64_t ring;            // rows of T
   int64_t stride;          // of T
@@ -115,16 +111,18 @@ static int prepare(struct workspace *w, const struct sumix_saliency_args *args)
 {
   const int64_t height = args->height, width = args->width, longest = height > width ? height : width;
   *w = (struct workspace){.height = height, .width = width};
-  while (w->windows < WINDOWS && radii[w->windows] < longest) w->windows++;
-  const int64_t r = w->windows > 0 ? radii[w->windows - 1] : 1;
+  while (w->windows < WINDOWS && sumix_saliency_radius(w->windows) < longest) w->windows++;
+  const int64_t r = w->windows > 0 ? sumix_saliency_radius(w->windows - 1) : 1;
   w->reach = r < width ? r : width;
   w->ring = 2 * r + 1 < height + 1 ? 2 * r + 1 : height + 1;
   w->stride = width + 2 * w->reach;
   w->memory = sumix_scratch(lay_out(w, args, NULL), 1);
   if (w->memory == NULL) return -1;
   lay_out(w, args, w->memory);
-  for (int64_t k = 0; k < w->windows; k++)
-    for (int64_t x = 0; x < width; x++) w->count[k * width + x] = (float)(to(x, radii[k], width) - from(x, radii[k]));
+  for (int64_t k = 0; k < w->windows; k++) {
+    const int64_t radius = sumix_saliency_radius(k);
+    for (int64_t x = 0; x < width; x++) w->count[k * width + x] = (float)(to(x, radius, width) - from(x, radius));
+  }
   for (int64_t t = 0; t < w->ring; t++) memset(w->integral + t * w->stride, 0, (size_t)w->reach * sizeof *w->integral);
   return 0;
 }
@@ -134,17 +132,10 @@ static inline uint8_t *image_row(const struct workspace *w, uint8_t *image, int6
   return image + y * (w->width + 2) + 1;
 }
 
-/* The neighbour of a place at -1 or size, mirrored. */
-static inline int64_t mirror(int64_t at, int64_t size)
-{
-  if (size == 1) return 0;
-  return at < 0 ? 1 : at == size ? size - 2 : at;
-}
-
 static inline void mirror_ends(uint8_t *row, int64_t width)
 {
-  row[-1] = row[mirror(-1, width)];
-  row[width] = row[mirror(width, width)];
+  row[-1] = row[sumix_saliency_mirror(-1, width)];
+  row[width] = row[sumix_saliency_mirror(width, width)];
 }
 
 /* ---- Grey ---- */
@@ -152,10 +143,9 @@ static inline void mirror_ends(uint8_t *row, int64_t width)
 static inline void weigh(const uint8_t *restrict first, const uint8_t *restrict second, const uint8_t *restrict third,
                          int64_t step, bool bgr, int64_t width, uint8_t *restrict grey)
 {
-  const int32_t a = bgr ? 3735 : 9798, b = 19235, c = bgr ? 9798 : 3735;
 #pragma omp simd
   for (int64_t x = 0; x < width; x++)
-    grey[x] = (uint8_t)((a * first[step * x] + b * second[step * x] + c * third[step * x] + 16384) >> 15);
+    grey[x] = sumix_saliency_grey(first[step * x], second[step * x], third[step * x], bgr);
 }
 
 static void make_grey(struct workspace *w, const struct sumix_saliency_args *args, int64_t i)
@@ -200,8 +190,8 @@ static void smooth(const struct workspace *w, uint8_t *image, uint8_t *result)
     }
     if (y < 0) continue;
     const uint16_t *restrict here = w->triples + y % 3 * width;
-    const uint16_t *restrict over = w->triples + mirror(y - 1, height) % 3 * width;
-    const uint16_t *restrict under = w->triples + mirror(y + 1, height) % 3 * width;
+    const uint16_t *restrict over = w->triples + sumix_saliency_mirror(y - 1, height) % 3 * width;
+    const uint16_t *restrict under = w->triples + sumix_saliency_mirror(y + 1, height) % 3 * width;
     uint8_t *restrict out = image_row(w, result, y);
 #pragma omp simd
     for (int64_t x = 0; x < width; x++) out[x] = (uint8_t)((uint16_t)(over[x] + 2 * here[x] + under[x] + 8) >> 4);
@@ -238,7 +228,7 @@ static inline void compare(const uint32_t *restrict top, const uint32_t *restric
 #pragma omp simd
   for (int64_t x = 0; x < width; x++) {
     const float sum = (float)(int32_t)((right[x] - left[x]) - (top_right[x] - top_left[x])), n = rows * count[x];
-    const int32_t quotient = (int32_t)((n * centre[x] - sum) / (n - 1));
+    const int32_t quotient = sumix_saliency_quotient(n, centre[x], sum);
     above[x] += quotient > 0 ? quotient : 0;
     net[x] += quotient;
   }
@@ -253,7 +243,7 @@ static void compare_whole(const struct workspace *w, int64_t times, int32_t tota
   const int32_t factor = (int32_t)times;
 #pragma omp simd
   for (int64_t x = 0; x < w->width; x++) {
-    const int32_t quotient = (int32_t)((n * centre[x] - sum) / (n - 1)) * factor;
+    const int32_t quotient = sumix_saliency_quotient(n, centre[x], sum) * factor;
     above[x] = quotient > 0 ? quotient : 0;
     net[x] = quotient;
   }
@@ -276,7 +266,7 @@ static void compare_all(const struct workspace *w, int32_t *max_on, int32_t *max
 #pragma omp simd
     for (int64_t x = 0; x < width; x++) centre[x] = grey[x];
     /* Ahead of the smaller windows, so that the largest need not wait for the row's stores. */
-    while (windows > 0 && ready < to(y, radii[windows - 1], height)) integrate(w, ++ready);
+    while (windows > 0 && ready < to(y, sumix_saliency_radius(windows - 1), height)) integrate(w, ++ready);
     if (windows < WINDOWS) {
       compare_whole(w, WINDOWS - windows, total);
     } else {
@@ -284,7 +274,7 @@ static void compare_all(const struct workspace *w, int32_t *max_on, int32_t *max
       memset(net, 0, (size_t)width * sizeof *net);
     }
     for (int64_t k = 0; k < windows; k++) {
-      const int64_t r = radii[k], first = from(y, r), end = to(y, r, height);
+      const int64_t r = sumix_saliency_radius(k), first = from(y, r), end = to(y, r, height);
       compare(integral_row(w, first), integral_row(w, end), r < width ? r : width, (float)(end - first),
               w->count + k * width, centre, width, above, net);
     }
@@ -315,8 +305,7 @@ static void finish(const struct workspace *w, int32_t max_on, int32_t max_off, u
     int32_t most = 0;
 #pragma omp simd reduction(max : most)
     for (int64_t x = 0; x < width; x++) {
-      const int32_t a = (int32_t)((float)on[x] * scale_on), b = (int32_t)((float)off[x] * scale_off);
-      const int32_t value = (a + b) & 255;
+      const int32_t value = sumix_saliency_value(on[x], off[x], scale_on, scale_off);
       row[x] = (uint8_t)value;
       most = value > most ? value : most;
     }

@@ -1,19 +1,13 @@
 /* What saliency.c does in an image's own type, before it has 8 bits: included once each with REAL and SUFFIX defined.
  */
 
-/* To 8 bits: round((x + shift) scale), ties to even, within 0 to 255; NaN is 0. Nothing is multiplied and then added,
- * so that there is nothing to fuse and every processor gets the same levels. */
 static void SUFFIX(levels)(enum sumix_dtype dtype, const void *x, int64_t offset, int64_t count,
                            const REAL *restrict shift, const REAL *restrict scale, REAL *restrict scratch,
                            uint8_t *restrict out)
 {
   const REAL *values = SUFFIX(sumix_load)(dtype, x, offset, count, scratch);
 #pragma omp simd
-  for (int64_t j = 0; j < count; j++) {
-    const REAL level = (values[j] + shift[j]) * scale[j];
-    const REAL positive = level > 0 ? level : 0, bounded = positive < 255 ? positive : 255;
-    out[j] = (uint8_t)(int32_t)SUFFIX(nearest)(bounded);
-  }
+  for (int64_t j = 0; j < count; j++) out[j] = SUFFIX(sumix_saliency_level)(values[j], shift[j], scale[j]);
 }
 
 /* Extends low and high by the finite values. */

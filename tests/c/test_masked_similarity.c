@@ -97,8 +97,17 @@ static void free_batch(const struct sumix_masked_similarity_args *a, int64_t pre
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free((void *)all[i]);
 }
 
+/* Emulated threads take time: there a fifth of the cases, every kind of mix with every type and layout among them. */
+#ifdef SUMIX_TEST_CUDA
+enum { EVERY = 5 };
+#else
+enum { EVERY = 1 };
+#endif
+
 static void check_one(const struct sumix_masked_similarity_args *a)
 {
+  static int turn;
+  if (turn++ % EVERY != 0) return;
   struct sumix_status status;
   const size_t bytes = (size_t)a->n * size_of(real_of(a->dtype));
   char *one = exactly(3 * bytes);
@@ -209,8 +218,9 @@ static void check_integral(void)
 
 int main(void)
 {
-  static const int64_t shapes[][6] = {{1, 1, 1, 1, 1, 0},  {3, 5, 1, 7, 7, 1}, {2, 37, 1, 4, 4, 0}, {4, 33, 1, 1, 9, 2},
-                                      {5, 70, 2, 3, 5, 1}, {0, 3, 1, 2, 2, 1}, {2, 4, 1, 9, 1, -1}};
+  static const int64_t shapes[][6] = {{1, 1, 1, 1, 1, 0},  {3, 5, 1, 7, 7, 1},  {2, 37, 1, 4, 4, 0},
+                                      {4, 33, 1, 1, 9, 2}, {5, 70, 2, 3, 5, 1}, {0, 3, 1, 2, 2, 1},
+                                      {2, 4, 1, 9, 1, -1}, {2, 6, 1, 9, 9, 0},  {2, 35, 3, 10, 10, 1}};
   for (int dtype = SUMIX_FLOAT32; dtype <= SUMIX_BFLOAT16; dtype++)
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
       for (int evidence = 0; evidence < SUMIX_EVIDENCE_OBJECT; evidence++) {

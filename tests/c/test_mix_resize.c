@@ -87,11 +87,11 @@ static void test_resize(enum sumix_dtype dtype, struct sumix_layout l, int64_t c
   CHECK(memcmp(out, again, bytes) == 0);
   for (num_threads = 1; num_threads <= 3; num_threads += 2) {
     memcpy(again, x, bytes);
-    const struct sumix_mix_inplace_args inplace = {dtype, l, element, again, box, resize, perm};
+    const struct sumix_mix_inplace_args inplace = {dtype, l, element, again, box, resize, perm, NULL};
     CHECK(sumix_mix_inplace_cpu_baseline(&inplace, &status) == 0);
     CHECK(memcmp(out, again, bytes) == 0);
     memcpy(again, x, bytes);
-    const struct sumix_mix_inplace_args boxes = {dtype, l, element, again, box, NULL, perm};
+    const struct sumix_mix_inplace_args boxes = {dtype, l, element, again, box, NULL, perm, NULL};
     const struct sumix_mix_box_args apart = {l, x, box, perm, expected};
     CHECK(sumix_mix_inplace_cpu_baseline(&boxes, &status) == 0);
     CHECK(sumix_mix_box_cpu_baseline(&apart, &status) == 0);
@@ -162,7 +162,7 @@ static void test_bad_values(void)
   const struct sumix_mix_resize_args mix = {SUMIX_FLOAT32, l, 4, x, box, resize, perm, out};
   const struct sumix_mix_resize_args other = {SUMIX_OTHER, l, 4, x, box, resize, perm, out};
   const struct sumix_mix_resize_backward_args back = {SUMIX_FLOAT32, l, x, box, resize, perm, out};
-  const struct sumix_mix_inplace_args inplace = {SUMIX_FLOAT32, l, 4, out, box, resize, perm};
+  const struct sumix_mix_inplace_args inplace = {SUMIX_FLOAT32, l, 4, out, box, resize, perm, NULL};
   const struct sumix_mix_normalize_args normalize = {
       SUMIX_FLOAT32, bytes, 1, (const uint8_t *)x, box, resize, mask, perm, mean, std, out};
   int64_t *const places[] = {&box[6], &perm[1], &resize[1]};

@@ -37,7 +37,7 @@
 
 typedef int cudaError_t;
 typedef struct emulated_stream *cudaStream_t;
-enum { cudaSuccess = 0, cudaErrorInvalidConfiguration = 9, cudaErrorAssert = 710 };
+enum { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorInvalidConfiguration = 9, cudaErrorAssert = 710 };
 
 struct emulated_index {
   unsigned x, y, z;

@@ -28,6 +28,7 @@ __attribute__((weak)) void __tsan_destroy_fiber(void *fiber);
 __attribute__((weak)) void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 __attribute__((weak)) void __tsan_acquire(void *at);
 __attribute__((weak)) void __tsan_release(void *at);
+__attribute__((weak)) void __asan_unpoison_memory_region(const volatile void *memory, size_t bytes);
 __attribute__((weak)) void __sanitizer_start_switch_fiber(void **fake_stack, const void *bottom, size_t size);
 __attribute__((weak)) void __sanitizer_finish_switch_fiber(void *fake_stack, const void **bottom, size_t *size);
 /* Where the linker put the static shared memory of all kernels. */
@@ -211,6 +212,7 @@ void drop_tsan(unsigned threads, bool ended)
 void make(fibre *f, unsigned thread, unsigned block)
 {
   if (f->stack == nullptr || __tsan_create_fiber) f->stack = new_pages(f->stack, STACK);
+  if (__asan_unpoison_memory_region) __asan_unpoison_memory_region(f->stack, STACK);  // frames that an assertion left
   f->where = {{thread, 0, 0}, {block, 0, 0}};
   f->now = READY;
   f->fake_stack = nullptr;

@@ -1,0 +1,403 @@
+/* Mask-aware feature similarity on CUDA: the formulas of csrc/cpu/masked_similarity.c, a block an image, two launches.
+ *
+ *   evidence   s_p = max(0, f_p . g - mean_q f_q . g), or max(0, w_y . f_p), at each place p of each image
+ *   shares     visible_a = sum M s / sum s, visible_b = sum (1 - M) s' / sum s', and their ratio
+ *
+ * Two launches, because an image's evidence serves two samples, its own and the one that it was pasted into: n h w
+ * doubles in scratch, 0.1 MB for 256 maps of 7 x 7, instead of a second read of the map. Maps are read from device
+ * memory once: n places d elements, 103 MB for 256 float32 maps of 2048 x 7 x 7. A channel's mean is needed by its own
+ * products alone,
+ *
+ *   f_p . g - |g|^2 = sum over c of g_c (f[c, p] - g_c)
+ *
+ * and in between up to 256 places of a channel that is outermost stay in a warp's registers. All others come from the
+ * L1 or L2 cache the second time: 32 channels of many places; or, where channels are innermost, 16 bytes a lane of all
+ * places, of which each warp takes some.
+ *
+ * The second launch reads masks once (13 to 51 MB for 256 of 224 x 224; cells that share a pixel both read it), no more
+ * lanes to a cell than it has columns, and of an object mask or a box nothing but the cells.
+ *
+ * Sums of places are formed in double, in one order for numerator and denominator, which does not depend on the grid.
+ */
+#include "../masked_similarity.h"
+#include "common.cuh"
+
+namespace
+{
+
+enum {
+  THREADS = 512,  // of an image's evidence: enough loads under way with two blocks a processor
+  SHARE_THREADS = 256,
+  LANES = (int)SUMIX_WARP,
+  WARPS = THREADS / LANES,
+  CHUNK = 32,                                         // channels of many places that are worked on at a time
+  IN_SHARED = (int)SUMIX_MASKED_SIMILARITY_IN_SHARED  // places whose sums shared memory holds
+};
+
+__device__ inline const double *evidence_of(const struct sumix_masked_similarity_args &a, int64_t i)
+{
+  return (const double *)a.scratch + i * a.h * a.w;
+}
+
+/* The classifier's row for image i; NULL if it has no label. */
+template <typename real> __device__ const real *class_of(const struct sumix_masked_similarity_args &a, int64_t i)
+{
+  assert(a.labels[i] >= -1 && a.labels[i] < a.k && "labels are out of range");
+  return a.labels[i] < 0 ? NULL : (const real *)a.class_weight + a.labels[i] * a.d;
+}
+
+/* ---- Evidence ---- */
+
+/* Sums over channels, one a place (frames, h, w), to the evidence (h, w) of an image. squares: |g|^2. */
+template <typename real> __device__ void set_evidence(const struct sumix_masked_similarity_args &a, int64_t i,
+                                                      const real *sums, double squares, double *scratch)
+{
+  const int64_t cells = a.h * a.w, places = a.frames * cells;
+  const bool cam = a.evidence == SUMIX_EVIDENCE_CAM;
+  double mean = 0, most = 0, total = 0;
+  if (!cam) {  // 0 but for what rounding g has left, in all places alike
+    for (int64_t p = threadIdx.x; p < places; p += THREADS) mean += sums[p];
+    mean = sumix_block_reduce(mean, sumix_sum(), scratch) / (double)places;
+  }
+  for (int64_t p = threadIdx.x; p < places; p += THREADS) {
+    const double above = sums[p] - mean, e = above < 0 ? 0 : above;  // NaN stays
+    most = e > most ? e : most;
+    total += e;
+  }
+  most = sumix_block_reduce(most, sumix_max(), scratch);
+  total = sumix_block_reduce(total, sumix_sum(), scratch);
+  const bool flat = !cam && total - total == 0 && most <= a.min_contrast * squares;  // neither NaN nor infinite
+  double *const evidence = (double *)a.scratch + i * cells;
+  for (int64_t cell = threadIdx.x; cell < cells; cell += THREADS) {
+    double sum = 0;
+    for (int64_t p = cell; p < places && !flat; p += cells) {
+      const double above = sums[p] - mean;
+      sum += above < 0 ? 0 : above;
+    }
+    evidence[cell] = sum;
+  }
+}
+
+__device__ inline void no_evidence(const struct sumix_masked_similarity_args &a, int64_t i)
+{
+  double *const evidence = (double *)a.scratch + i * a.h * a.w;
+  for (int64_t cell = threadIdx.x; cell < a.h * a.w; cell += THREADS) evidence[cell] = 0;
+}
+
+/* Where the sums of an image's places go while they grow. */
+template <typename real> __device__ real *sums_of(const struct sumix_masked_similarity_args &a, int64_t i)
+{
+  const int64_t places = a.frames * a.h * a.w;
+  if (places <= IN_SHARED) return (real *)SUMIX_DYNAMIC_SHARED();
+  return (real *)((double *)a.scratch + a.n * a.h * a.w) + i * places;
+}
+
+/* (d, places) of up to 32 held places: a warp a channel, a lane holding places lane, lane + 32, ... of each of
+ * `channels` at a time. */
+template <typename element, int held, int channels> __global__ void __launch_bounds__(THREADS)
+    masked_similarity_few_places(const struct sumix_masked_similarity_args a)
+{
+  typedef typename sumix_compute<element>::real real;
+  __shared__ real sums[WARPS][held * LANES];
+  __shared__ double scratch[SUMIX_WARP];
+  const int64_t d = a.d;
+  const int places = (int)(a.frames * a.h * a.w), warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
+  const bool cam = a.evidence == SUMIX_EVIDENCE_CAM;
+  for (int64_t i = blockIdx.x; i < a.n; i += gridDim.x) {
+    const real *const weight = cam ? class_of<real>(a, i) : NULL;
+    if (cam && weight == NULL) {
+      no_evidence(a, i);
+      continue;
+    }
+    const element *const map = (const element *)a.features + i * a.stride;
+    real sum[held], squares = 0;
+    for (int k = 0; k < held; k++) sum[k] = 0;
+    for (int64_t first = warp * channels; first < d; first += WARPS * channels) {
+      real x[channels][held];
+#pragma unroll
+      for (int c = 0; c < channels; c++)
+#pragma unroll
+        for (int k = 0; k < held; k++) {
+          const int p = k * LANES + lane;
+          x[c][k] = first + c < d && p < places ? sumix_to_real(map[(first + c) * places + p]) : 0;
+        }
+#pragma unroll
+      for (int c = 0; c < channels; c++) {
+        real g = 0, origin = 0;
+        if (cam) {
+          g = first + c < d ? weight[first + c] : 0;
+        } else {
+#pragma unroll
+          for (int k = 0; k < held; k++) g += x[c][k];
+          g = origin = sumix_warp_reduce(g, sumix_sum()) / (real)places;
+        }
+#pragma unroll
+        for (int k = 0; k < held; k++) sum[k] += g * (x[c][k] - origin);
+        squares += g * g;
+      }
+    }
+    for (int k = 0; k < held; k++) sums[warp][k * LANES + lane] = sum[k];
+    const double all = sumix_block_reduce(lane == 0 ? (double)squares : 0, sumix_sum(), scratch);
+    for (int p = threadIdx.x; p < places; p += THREADS)
+      for (int w = 1; w < WARPS; w++) sums[0][p] += sums[w][p];
+    __syncthreads();
+    set_evidence(a, i, sums[0], all, scratch);
+    __syncthreads();
+  }
+}
+
+/* (d, places) of any number of places: the means of a chunk of channels, a warp a channel; then their products, a
+ * thread a place, from the cache. */
+template <typename element> __global__ void __launch_bounds__(THREADS)
+    masked_similarity_many_places(const struct sumix_masked_similarity_args a)
+{
+  typedef typename sumix_compute<element>::real real;
+  __shared__ real g[CHUNK];
+  __shared__ double scratch[SUMIX_WARP];
+  const int64_t places = a.frames * a.h * a.w;
+  const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
+  const bool cam = a.evidence == SUMIX_EVIDENCE_CAM;
+  for (int64_t i = blockIdx.x; i < a.n; i += gridDim.x) {
+    const real *const weight = cam ? class_of<real>(a, i) : NULL;
+    if (cam && weight == NULL) {
+      no_evidence(a, i);
+      continue;
+    }
+    const element *const map = (const element *)a.features + i * a.stride;
+    real *const sums = sums_of<real>(a, i), squares = 0;
+    for (int64_t p = threadIdx.x; p < places; p += THREADS) sums[p] = 0;
+    for (int64_t first = 0; first < a.d; first += CHUNK) {
+      const int count = a.d - first < CHUNK ? (int)(a.d - first) : (int)CHUNK;
+      for (int c = warp; c < count; c += WARPS) {
+        real mean = 0;
+        for (int64_t p = lane; p < places && !cam; p += LANES) mean += sumix_to_real(map[(first + c) * places + p]);
+        mean = cam ? weight[first + c] : sumix_warp_reduce(mean, sumix_sum()) / (real)places;
+        if (lane == 0) g[c] = mean, squares += mean * mean;
+      }
+      __syncthreads();
+      for (int64_t p = threadIdx.x; p < places; p += THREADS) {
+        real sum = sums[p];
+#pragma unroll 4
+        for (int c = 0; c < count; c++) sum += g[c] * (sumix_to_real(map[(first + c) * places + p]) - (cam ? 0 : g[c]));
+        sums[p] = sum;
+      }
+      __syncthreads();
+    }
+    set_evidence(a, i, sums, sumix_block_reduce((double)squares, sumix_sum(), scratch), scratch);
+    __syncthreads();
+  }
+}
+
+/* (places, d): `width` channels a lane, places shared by the warps; the second read of a chunk is from the cache. */
+template <typename element, int width> __global__ void __launch_bounds__(THREADS)
+    masked_similarity_channels_last(const struct sumix_masked_similarity_args a)
+{
+  typedef typename sumix_compute<element>::real real;
+  typedef sumix_vector<element, width> vector;
+  typedef sumix_vector<real, width> reals;
+  __shared__ reals partial[WARPS][LANES];
+  __shared__ double scratch[SUMIX_WARP];
+  const int64_t places = a.frames * a.h * a.w, d = a.d;
+  const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
+  const bool cam = a.evidence == SUMIX_EVIDENCE_CAM;
+  for (int64_t i = blockIdx.x; i < a.n; i += gridDim.x) {
+    const real *const weight = cam ? class_of<real>(a, i) : NULL;
+    if (cam && weight == NULL) {
+      no_evidence(a, i);
+      continue;
+    }
+    const element *const map = (const element *)a.features + i * a.stride;
+    real *const sums = sums_of<real>(a, i), squares = 0;
+    for (int64_t first = 0; first < d; first += LANES * width) {
+      const int64_t c = first + lane * width;
+      const bool inside = c < d;
+      reals g;
+#pragma unroll
+      for (int j = 0; j < width; j++) g.at[j] = cam && inside ? weight[c + j] : 0;
+      if (!cam) {
+        for (int64_t p = warp; p < places && inside; p += WARPS) {
+          const vector x = *(const vector *)&map[p * d + c];
+#pragma unroll
+          for (int j = 0; j < width; j++) g.at[j] += sumix_to_real(x.at[j]);
+        }
+        partial[warp][lane] = g;
+        __syncthreads();
+        g = partial[0][lane];
+        for (int w = 1; w < WARPS; w++) {
+          const reals more = partial[w][lane];
+#pragma unroll
+          for (int j = 0; j < width; j++) g.at[j] += more.at[j];
+        }
+#pragma unroll
+        for (int j = 0; j < width; j++) {
+          g.at[j] /= (real)places;
+          if (warp == 0) squares += g.at[j] * g.at[j];
+        }
+        __syncthreads();
+      }
+      for (int64_t p = warp; p < places; p += WARPS) {
+        real sum = 0;
+        if (inside) {
+          const vector x = *(const vector *)&map[p * d + c];
+#pragma unroll
+          for (int j = 0; j < width; j++) sum += g.at[j] * (sumix_to_real(x.at[j]) - (cam ? 0 : g.at[j]));
+        }
+        sum = sumix_warp_reduce(sum, sumix_sum());
+        if (lane == 0) sums[p] = first == 0 ? sum : sums[p] + sum;
+      }
+    }
+    set_evidence(a, i, sums, sumix_block_reduce((double)squares, sumix_sum(), scratch), scratch);
+    __syncthreads();
+  }
+}
+
+/* ---- Shares ---- */
+
+__device__ inline double mask_at(const struct sumix_masked_similarity_args &a, int64_t at)
+{
+  if (a.mask_dtype == SUMIX_UINT8) {
+    const uint8_t value = ((const uint8_t *)a.mask)[at];
+    assert(value <= 1 && "mask is not 0 or 1");
+    return value;
+  }
+  const float value = ((const float *)a.mask)[at];
+  assert(value >= 0 && value <= 1 && "mask is not within 0 to 1");
+  return value;
+}
+
+/* A lane's part of M of cell (y, x) of sample i, outside the box: every `lanes`th of its columns. */
+__device__ inline double mask_part(const struct sumix_masked_similarity_args &a, int64_t i, int64_t y, int64_t x,
+                                   const int64_t *box, int lane, int lanes)
+{
+  const int64_t last_row = sumix_cell_end(y, a.h, a.height), last_column = sumix_cell_end(x, a.w, a.width);
+  double sum = 0;
+  for (int64_t c = sumix_cell_first(x, a.w, a.width) + lane; c < last_column; c += lanes) {
+    const bool crosses = c >= box[0] && c < box[2];
+    double down = 0;
+#pragma unroll 4
+    for (int64_t r = sumix_cell_first(y, a.h, a.height); r < last_row; r++)
+      if (!crosses || r < box[1] || r >= box[3])
+        down += sumix_cell_overlap(y, a.h, a.height, r, r + 1) * mask_at(a, (i * a.height + r) * a.width + c);
+    sum += sumix_cell_overlap(x, a.w, a.width, c, c + 1) * down;
+  }
+  return sum;
+}
+
+template <typename element>
+__device__ double evidence_at(const struct sumix_masked_similarity_args &a, int64_t i, int64_t cell)
+{
+  if (a.evidence != SUMIX_EVIDENCE_OBJECT) return evidence_of(a, i)[cell];
+  const double s = sumix_to_real(((const element *)a.features)[i * a.stride + cell]);
+  assert(!(s < 0) && "objects are below 0");
+  return s;
+}
+
+/* lanes: that share a cell, a power of two. */
+template <typename element> __global__ void __launch_bounds__(SHARE_THREADS)
+    masked_similarity_shares(const struct sumix_masked_similarity_args a, int lanes)
+{
+  typedef typename sumix_compute<element>::real real;
+  __shared__ double scratch[SUMIX_WARP];
+  const int64_t cells = a.h * a.w;
+  const double area = (double)a.height * (double)a.width;
+  for (int64_t i = blockIdx.x; i < a.n; i += gridDim.x) {
+    const int64_t partner = a.perm[i];
+    const real lam = ((const real *)a.lam)[i];
+    assert(partner >= 0 && partner < a.n && "perm is out of range");
+    assert(lam >= 0 && lam <= 1 && "lam is not within 0 to 1");
+    if (a.evidence == SUMIX_EVIDENCE_CAM) class_of<real>(a, i);
+    int64_t box[4];
+    for (int t = 0; t < 4; t++) box[t] = a.box != NULL ? a.box[4 * i + t] : 0;
+    assert(0 <= box[0] && box[0] <= box[2] && box[2] <= a.width && 0 <= box[1] && box[1] <= box[3] &&
+           box[3] <= a.height && "box is out of range");
+    const int64_t resize = a.resize != NULL ? a.resize[i] : 0;
+    assert(resize >= 0 && resize <= 3 && "resize is out of range");
+
+    const bool pasted = box[0] < box[2] && box[1] < box[3], masked = a.mask != NULL && !a.mask_is_constant;
+    if (!pasted) box[0] = box[1] = box[2] = box[3] = 0;
+    double value = a.box != NULL ? 1 : lam;  // that is kept everywhere outside the box, unless a mask says it
+    if (a.mask != NULL && !masked) value = mask_at(a, i);
+
+    double least = INFINITY, most = -(double)INFINITY;
+    double sums[6] = {0, 0, 0, 0, 0, 0};  // of M s, s, M; and for the partner of (1 - M) s', s', 1 - M
+    for (int64_t first = 0; first < cells; first += SHARE_THREADS / lanes) {
+      const int64_t cell = first + threadIdx.x / lanes, y = cell / a.w, x = cell % a.w;
+      const int lane = threadIdx.x % lanes;
+      double m = value;
+      if (masked) {
+        m = cell < cells ? mask_part(a, i, y, x, box, lane, lanes) : 0;
+        for (int offset = lanes / 2; offset > 0; offset /= 2) m += __shfl_xor_sync(~0u, m, offset);
+        m = sumix_cell_share(m / area);
+      } else if (pasted) {
+        m = sumix_cell_outside(y, x, a.h, a.w, a.height, a.width, box, value);
+      } else if (a.evidence != SUMIX_EVIDENCE_OBJECT) {
+        break;  // the map, if there is one, does not matter
+      }
+      if (cell >= cells || lane > 0) continue;
+      const double own = evidence_at<element>(a, i, cell), other = evidence_at<element>(a, partner, cell);
+      least = sumix_min()(m, least), most = sumix_max()(m, most);
+      sums[0] += m * own, sums[1] += own, sums[2] += m;
+      sums[3] += (1 - m) * other, sums[4] += other, sums[5] += 1 - m;
+    }
+    double own = value, given = 1 - value;
+    if (masked || pasted) {
+      least = sumix_block_reduce(least, sumix_min(), scratch);
+      most = sumix_block_reduce(most, sumix_max(), scratch);
+#pragma unroll
+      for (int t = 0; t < 6; t++) sums[t] = sumix_block_reduce(sums[t], sumix_sum(), scratch);
+      own = least, given = 1 - least;
+      if (least != most) {
+        own = sums[1] == 0 ? sums[2] / (double)cells : sums[0] / sums[1];
+        given = sums[4] == 0 ? sums[5] / (double)cells : sums[3] / sums[4];
+      }
+    }
+    if (pasted && resize != 0) given = 1;
+    if (threadIdx.x > 0) continue;
+    ((real *)a.visible_a)[i] = (real)own;
+    ((real *)a.visible_b)[i] = (real)given;
+    ((real *)a.ratio)[i] = own + given == 0 ? lam : (real)(own / (own + given));
+  }
+}
+
+/* ---- Launches ---- */
+
+template <typename element> void evidence(const struct sumix_masked_similarity_args *a, void *stream)
+{
+  typedef typename sumix_compute<element>::real real;
+  enum { WIDTH = 16 / sizeof(element) };
+  const int64_t places = a->frames * a->h * a->w;
+  const size_t in_shared = places <= IN_SHARED ? (size_t)places * sizeof(real) : 0;
+  const unsigned grid = sumix_grid(a->n, 1);
+  const bool aligned = a->d % WIDTH == 0 && a->stride % WIDTH == 0 && sumix_is_aligned(a->features, 16);
+  if (a->channels_last && aligned)
+    SUMIX_LAUNCH((masked_similarity_channels_last<element, WIDTH>), grid, THREADS, in_shared, stream, *a);
+  else if (a->channels_last)
+    SUMIX_LAUNCH((masked_similarity_channels_last<element, 1>), grid, THREADS, in_shared, stream, *a);
+  else if (places <= 2 * LANES)
+    SUMIX_LAUNCH((masked_similarity_few_places<element, 2, 4>), grid, THREADS, 0, stream, *a);
+  else if (places <= 8 * LANES)
+    SUMIX_LAUNCH((masked_similarity_few_places<element, 8, 2>), grid, THREADS, 0, stream, *a);
+  else
+    SUMIX_LAUNCH(masked_similarity_many_places<element>, grid, THREADS, in_shared, stream, *a);
+}
+
+struct similarity {
+  template <typename element> static void run(const struct sumix_masked_similarity_args *a, void *stream)
+  {
+    if (sumix_masked_similarity_scratch(a) > 0) evidence<element>(a, stream);
+    const bool masked = a->mask != NULL && !a->mask_is_constant;
+    const int64_t columns = sumix_cell_end(0, a->w, a->width);
+    int lanes = 1;  // that share a cell
+    while (masked && lanes < LANES && lanes < columns) lanes *= 2;
+    SUMIX_LAUNCH(masked_similarity_shares<element>, sumix_grid(a->n, 1), SHARE_THREADS, 0, stream, *a, lanes);
+  }
+};
+
+}  // namespace
+
+extern "C" int sumix_masked_similarity_cuda(const struct sumix_masked_similarity_args *a, void *stream)
+{
+  if (a->n == 0) return 0;
+  sumix_by_floating<similarity>(a->dtype, a, stream);
+  return (int)cudaGetLastError();
+}
