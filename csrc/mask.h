@@ -1,5 +1,5 @@
-/* What the mask kernels of every device have in common: the order of pixels, a soft edge's values, and how many pixels a
- * ratio is. */
+/* What the mask kernels of every device have in common: the order of pixels, a soft edge's values, and how many pixels
+ * a ratio is. */
 #ifndef SUMIX_MASK_H
 #define SUMIX_MASK_H
 
@@ -14,12 +14,13 @@ static inline SUMIX_HD int32_t sumix_key_of_bits(uint32_t bits)
   return magnitude > 0x7f800000u ? INT32_MAX : key;
 }
 
-/* A soft edge over `ranks` pixels, at least 2, falls from 1 at rank 0 to 0 at the last: the quotient rounded to double,
- * then to float. Up to 2^24 both numbers are floats, and then float's own division gives the same bits: rounding twice
- * does no harm where the wider format has more than twice the bits (Figueroa, 1995). GPUs are slow in double. */
+/* A soft edge over `ranks` pixels, at least 2 and below 2^31, falls from 1 at rank 0 to 0 at the last: the quotient
+ * rounded to double, then to float. Up to 2^24 both numbers are floats, and then float's own division gives the same
+ * bits: rounding twice does no harm where the wider format has more than twice the bits (Figueroa, 1995). GPUs are slow
+ * in double. */
 static inline SUMIX_HD float sumix_ramp(int64_t rank, int64_t ranks)
 {
-  const int64_t above = ranks - 1 - rank, steps = ranks - 1;
+  const int32_t above = (int32_t)(ranks - 1 - rank), steps = (int32_t)(ranks - 1);
   return steps <= 1 << 24 ? (float)above / (float)steps : (float)((double)above / (double)steps);
 }
 
