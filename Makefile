@@ -102,12 +102,14 @@ build/emulated_races/%: FLAGS = $(call SANITIZE,thread) -DSUMIX_MOST_BLOCKS=3
 emulated-races: $(EMULATED_TESTS:%=build/emulated_races/%)
 	@for t in $^; do $$t || exit 1; done
 
-# Shared memory has a section of its own, which AddressSanitizer leaves out unless told.
-SECTIONS = $(shell echo 'int x;' | $(CXX) -x c++ -fsanitize-sections=sumix_shared -c - -o /dev/null 2>/dev/null && echo -fsanitize-sections=sumix_shared)
+# Shared memory is what a kernel file has of .bss, and gets a section of its own, which the emulator fills anew for every
+# block. Not by an attribute: gcc forgets those of a template's variables.
+AS_SHARED = objcopy --rename-section .bss=sumix_shared,alloc,load,data,contents $@$(1)
 define CUDA_KERNEL
 	@mkdir -p $(@D)
 	@echo "$(CXX) $@"
-	@$(CXX) $(CXX_FLAGS) $(FLAGS) $(SECTIONS) $(EXACT) -Itests/cuda_emulation -x c++ -c $< -o $@
+	@$(CXX) $(CXX_FLAGS) $(FLAGS) $(EXACT) -Itests/cuda_emulation -x c++ -c $< -o $@
+	@$(if $(filter %.cu,$<),$(AS_SHARED))
 endef
 define EMULATED_TEST
 	@echo "$(CC) $@"
@@ -146,7 +148,8 @@ build/planted/thread: FLAGS = $(call SANITIZE,thread)
 build/planted/%: tests/cuda_emulation/planted.cu $(CUDA_HEADERS) build/extension/cuda/fibres.o
 	@mkdir -p $(@D)
 	@echo "$(CXX) $@"
-	@$(CXX) $(CXX_FLAGS) $(FLAGS) $(SECTIONS) -Itests/cuda_emulation -x c++ -c $< -o $@.o
+	@$(CXX) $(CXX_FLAGS) $(FLAGS) -Itests/cuda_emulation -x c++ -c $< -o $@.o
+	@$(call AS_SHARED,.o)
 	@$(CXX) $(FLAGS) $@.o build/extension/cuda/fibres.o -ldl -o $@
 
 # The whole extension with the emulated kernels: sumix.so in the place of sumix._C, sumix_emulated.so beside it, which
