@@ -144,9 +144,9 @@ static const struct sumix_layout layouts[] = {
     {9, 1, 4, 5, 16},  {2, 1, 40, 32, 4}, {3, 1, 0, 5, 4},  {3, 2, 5, 0, 4},    {4, 1, 2, 700, 6},
 };
 
-/* Emulated, a launch costs as much as a whole call on a CPU. */
+/* Emulated, every thread of every block costs some 30 us under ThreadSanitizer. */
 #ifdef SUMIX_TEST_CUDA
-enum { BOXES = 2, BATCHES = 2 };
+enum { BOXES = 1, BATCHES = 1 };
 #else
 enum { BOXES = 5, BATCHES = 6 };
 #endif
