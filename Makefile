@@ -98,7 +98,7 @@ build/emulated/%: FLAGS = $(call SANITIZE,address$(comma)undefined)
 emulated: $(EMULATED_TESTS:%=build/emulated/%)
 	@for t in $^; do $$t || exit 1; done
 
-build/emulated_races/%: FLAGS = $(call SANITIZE,thread)
+build/emulated_races/%: FLAGS = $(call SANITIZE,thread) -DSUMIX_MOST_BLOCKS=3
 emulated-races: $(EMULATED_TESTS:%=build/emulated_races/%)
 	@for t in $^; do $$t || exit 1; done
 

@@ -1,9 +1,9 @@
 /* The SUMix loss on CUDA: the formulas of csrc/cpu/loss.c, for n samples of k classes.
  *
  * One launch computes every row, for any k; a second one, of one block, adds up n numbers where the loss is reduced. A
- * block takes a sample. Up to 2048 classes (1024 of float64) its threads hold the row in registers, four elements each,
- * from the logits to the gradients; a longer row is streamed, as rows.cuh explains. Either way the threads of a row
- * meet three times:
+ * block takes a sample. Up to 2048 classes its threads hold the row in registers, four elements each, from the logits
+ * to the gradients; a longer row is streamed, as rows.cuh explains, and so is float64, which nobody trains with. Either
+ * way the threads of a row meet three times:
  *
  *   softmaxes of z[i], r[i], r[perm[i]]  ->  ||e||, ||e'||  ->  softmaxes of t, t'  ->  gradients
  *
@@ -52,7 +52,6 @@ template <typename element> struct loss_block {
   const element *z, *r, *v, *u;
   real sign, distance_scale;      // sign 0: no distance
   real gamma, to_classification;  // over what the means divide by
-  real batch_ratio;
 };
 
 /* The weights of a sample's classification term. */
@@ -212,20 +211,27 @@ __global__ void __launch_bounds__(loss_threads<typename sumix_compute<element>::
     loss_rows(struct sumix_loss_args a, bool vectors, bool ratios_alone)
 {
   typedef typename sumix_compute<element>::real real;
-  __shared__ struct loss_shared<real> shared;
-  const bool plain = a.v == NULL, batch = a.weighting == SUMIX_WEIGHTING_BATCH;
+  struct loss_shared<real> *const shared = (struct loss_shared<real> *)SUMIX_DYNAMIC_SHARED();
+  const bool batch = a.weighting == SUMIX_WEIGHTING_BATCH;
   struct loss_totals totals = {1, 1, 0, 1};
   if (!ratios_alone)
     totals =
-        sumix_loss_scratch(&a) > 0 ? *(const struct loss_totals *)a.scratch : loss_find_totals<real>(&a, shared.sums);
+        sumix_loss_scratch(&a) > 0 ? *(const struct loss_totals *)a.scratch : loss_find_totals<real>(&a, shared->sums);
   if (totals.some == 0) totals.classification = totals.regulariser = 1;  // the gradient of nothing is 0
-  struct loss_block<element> block = {
-    sumix_row_group_of(a.k, blockDim.x, vectors), {&shared.scratch, (int)blockDim.x, 0}, &shared, (const element *)a.z,
-        (const element *)a.r, (const element *)(plain ? a.z : a.v), (const element *)(plain ? a.r : a.u),
-        a.ratio == SUMIX_RATIO_AREA ? (real)0 : (real)(a.ratio == SUMIX_RATIO_PUBLISHED ? -1 : 1),
-        (real)(a.scale < 0 ? (double)a.n : a.scale), (real)a.gamma / (real)totals.regulariser,
-        1 / (real)totals.classification, (real)totals.batch_ratio,
-  };
+  struct loss_block<element> block;
+  block.group = sumix_row_group_of(a.k, blockDim.x, vectors);
+  block.over.scratch = &shared->scratch;
+  block.over.width = blockDim.x;
+  block.over.turn = 0;
+  block.shared = shared;
+  block.z = (const element *)a.z;
+  block.r = (const element *)a.r;
+  block.v = (const element *)(a.v != NULL ? a.v : a.z);
+  block.u = (const element *)(a.u != NULL ? a.u : a.r);
+  block.sign = a.ratio == SUMIX_RATIO_AREA ? 0 : a.ratio == SUMIX_RATIO_PUBLISHED ? -1 : 1;
+  block.distance_scale = (real)(a.scale < 0 ? (double)a.n : a.scale);
+  block.gamma = (real)a.gamma / (real)totals.regulariser;
+  block.to_classification = 1 / (real)totals.classification;
   for (int64_t i = blockIdx.x; i < a.n; i += gridDim.x) {
     const struct loss_sample<real> sample = loss_checked_sample_of<real>(&a, i);
     const int64_t partner = a.perm[i];
@@ -233,7 +239,7 @@ __global__ void __launch_bounds__(loss_threads<typename sumix_compute<element>::
     real x[3][SUMIX_VISIT], scales[2], *const parts = (real *)a.parts;
     loss_compare<resident>(&block, &sample, i, partner, softmaxes, x, scales);
     const bool by_distance = block.sign != 0 && sample.y_a >= 0 && sample.y_b >= 0;
-    const real ratio = by_distance ? sumix_mix_ratio(sample.lam, scales[0] * shared.e_y[0], scales[1] * shared.e_y[1])
+    const real ratio = by_distance ? sumix_mix_ratio(sample.lam, scales[0] * shared->e_y[0], scales[1] * shared->e_y[1])
                                    : loss_known_ratio<real>(&a, &sample, i);
     if (threadIdx.x == 0) parts[i] = ratio;
     if (ratios_alone) continue;
@@ -243,8 +249,9 @@ __global__ void __launch_bounds__(loss_threads<typename sumix_compute<element>::
           {block.u + partner * a.k, sample.y_b, scales[1], 0, 0, 0, 0}
     };
     loss_regularise<resident, 2>(&block.group, &block.over, softmaxes, block.v + i * a.k, evidence, block.sign, x,
-                                 shared.t_y);
-    struct loss_classification<real> c = loss_class_weights<real>(&a, &sample, batch ? block.batch_ratio : ratio);
+                                 shared->t_y);
+    struct loss_classification<real> c =
+        loss_class_weights<real>(&a, &sample, batch ? (real)totals.batch_ratio : ratio);
     const real classification = loss_classify<resident>(&block, &a, &sample, &softmaxes[0], &c);
     if (threadIdx.x == 0) {
       const real regulariser =
@@ -258,7 +265,7 @@ __global__ void __launch_bounds__(loss_threads<typename sumix_compute<element>::
     real of_u[SUMIX_VISIT];
     loss_write_gradients<resident>(&block, &a, &sample, i, softmaxes, evidence, &c, x, of_u);
     if (a.grad_partner != NULL) continue;
-    for (int64_t j = 0; (j = sumix_next_taker(a.perm, a.n, j, i, shared.takers)) < a.n; j++)
+    for (int64_t j = 0; (j = sumix_next_taker(a.perm, a.n, j, i, shared->takers)) < a.n; j++)
       loss_add_taker<resident>(&block, &a, i, j, softmaxes, x, of_u);
     const struct sumix_visit visit = sumix_visit_of(&block.group, 0);
     if (resident) sumix_store_visit(&block.group, &visit, of_u, (real *)a.grad_u + i * a.k);
@@ -268,7 +275,7 @@ __global__ void __launch_bounds__(loss_threads<typename sumix_compute<element>::
 /* One block. What all rows share. */
 template <typename real> __global__ void __launch_bounds__(1024) loss_sum_up(struct sumix_loss_args a)
 {
-  __shared__ double scratch[SUMIX_WARP];
+  double *const scratch = (double *)SUMIX_DYNAMIC_SHARED();
   const struct loss_totals totals = loss_find_totals<real>(&a, scratch);
   if (threadIdx.x == 0) *(struct loss_totals *)a.scratch = totals;
 }
@@ -276,7 +283,7 @@ template <typename real> __global__ void __launch_bounds__(1024) loss_sum_up(str
 /* One block. The loss of all samples from the parts of each. */
 template <typename real> __global__ void __launch_bounds__(1024) loss_reduce(struct sumix_loss_args a)
 {
-  __shared__ double scratch[SUMIX_WARP];
+  double *const scratch = (double *)SUMIX_DYNAMIC_SHARED();
   const struct loss_totals totals =
       sumix_loss_scratch(&a) > 0 ? *(const struct loss_totals *)a.scratch : loss_find_totals<real>(&a, scratch);
   const real *const parts = (const real *)a.parts;
@@ -301,10 +308,12 @@ template <typename element> static void launch_rows(const struct sumix_loss_args
                        sumix_is_aligned(a->grad_z, grad_bytes) && sumix_is_aligned(a->grad_v, grad_bytes) &&
                        sumix_is_aligned(a->grad_u, grad_bytes) && sumix_is_aligned(a->grad_partner, grad_bytes);
   const unsigned grid = sumix_grid(a->n, 1);
+  const size_t shared = sizeof(struct loss_shared<real>);
   if (plan.resident)
-    SUMIX_LAUNCH((loss_rows<element, true>), grid, plan.threads, 0, stream, *a, vectors, ratios_alone);
+    SUMIX_LAUNCH((loss_rows<element, sizeof(real) == 4>), grid, plan.threads, shared, stream, *a, vectors,
+                 ratios_alone);
   else
-    SUMIX_LAUNCH((loss_rows<element, false>), grid, plan.threads, 0, stream, *a, vectors, ratios_alone);
+    SUMIX_LAUNCH((loss_rows<element, false>), grid, plan.threads, shared, stream, *a, vectors, ratios_alone);
 }
 
 struct forward {
@@ -313,9 +322,11 @@ struct forward {
     typedef typename sumix_compute<element>::real real;
     const unsigned threads = SUMIX_WARP * (a->n > 1024 ? 32 : sumix_grid(a->n, SUMIX_WARP));
     if (a->n > 0 && sumix_loss_needs_ratios(a)) launch_rows<element>(a, true, stream);
-    if (a->n > 0 && sumix_loss_scratch(a) > 0) SUMIX_LAUNCH(loss_sum_up<real>, 1, threads, 0, stream, *a);
+    if (a->n > 0 && sumix_loss_scratch(a) > 0)
+      SUMIX_LAUNCH(loss_sum_up<real>, 1, threads, SUMIX_WARP * sizeof(double), stream, *a);
     if (a->n > 0) launch_rows<element>(a, false, stream);
-    if (a->reduction != SUMIX_REDUCTION_NONE) SUMIX_LAUNCH(loss_reduce<real>, 1, threads, 0, stream, *a);
+    if (a->reduction != SUMIX_REDUCTION_NONE)
+      SUMIX_LAUNCH(loss_reduce<real>, 1, threads, SUMIX_WARP * sizeof(double), stream, *a);
   }
 };
 

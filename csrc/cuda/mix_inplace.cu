@@ -67,6 +67,7 @@ template <typename element> __global__ void __launch_bounds__(MIX_THREADS, MIX_B
     element *const aside = (element *)((char *)a.scratch + i * round.slice);
     const int64_t first = part * MIX_THREADS * MIX_ITEMS + threadIdx.x, count = round.count / (int64_t)sizeof(element);
     struct mix_place place = mix_place_of(begin + first, planes.row, planes.height);
+#pragma unroll 1  // else some 128 registers: threads hide the latency better than that
     for (int k = 0; k < MIX_ITEMS; k++, mix_advance(&place, planes)) {
       const int64_t at = first + k * MIX_THREADS;
       if (at >= count || mix_in_box<1>(place, planes, b) == 0) continue;

@@ -5,9 +5,9 @@
 
 #include "no_torch.h"
 
-/* The emulated CUDA kernels take their time: one combination of options in seven, and fewer samples. */
+/* The emulated CUDA kernels take their time: one combination of options in 31, and fewer samples. */
 #ifdef SUMIX_TEST_CUDA
-enum { EVERY = 7, MANY = 37 };
+enum { EVERY = 31, MANY = 19 };
 #else
 enum { EVERY = 1, MANY = 401 };
 #endif
