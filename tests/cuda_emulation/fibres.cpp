@@ -161,9 +161,15 @@ void make_tsan(fibre *f)
   lent_tsan++;
 }
 
-/* ended: all of the block's threads did; those that a failed assertion left where they were are of no more use. */
+/* ended: all of the block's threads did; those that a failed assertion left where they were are of no more use. What
+ * they have read of the launch's arguments they read before its end. */
 void drop_tsan(unsigned threads, bool ended)
 {
+  for (unsigned t = 0; t < threads && !ended; t++) {
+    __tsan_switch_to_fiber(fibres[t].tsan, NO_SYNC);
+    release(&launch_end);
+    __tsan_switch_to_fiber(scheduler_tsan, NO_SYNC);
+  }
   for (unsigned t = 0; t < threads; t++)
     if (!fibres[t].kept) __tsan_destroy_fiber(fibres[t].tsan);
   if (ended) return;
