@@ -43,7 +43,8 @@ X86_LEVELS = platform.machine() in ("x86_64", "AMD64") and platform.system() == 
 EXACT = ["-ffp-contract=off", "-DSUMIX_NO_CONTRACTION"]
 EXACT_SOURCES = ["csrc/cpu/mask.c", "csrc/cpu/sample.c"]
 ISAS = {"baseline": [], "v3": V3, "v4": V4} if X86_LEVELS else {"baseline": []}
-HEADERS = [path for end in ("h", "cuh") for path in glob(f"csrc/**/*.{end}", recursive=True)]
+HEADERS = glob("csrc/**/*.h", recursive=True)
+CUDA_HEADERS = glob("csrc/cuda/*.cuh")
 OBJECTS = os.path.join("build", "objects")  # one place, whether it is for a wheel or an editable install
 JOBS = int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)
 
@@ -137,7 +138,8 @@ class Record:
 
     def __init__(self, target: str, source: str, command: list[str]) -> None:
         self.path, self.text = target + ".command", " ".join(command)
-        self.is_stale = newer_group([source, "setup.py", *HEADERS], self.path, "newer") or self.text != self.read()
+        made_of = [source, "setup.py", *HEADERS, *(CUDA_HEADERS if source.endswith(".cu") else [])]
+        self.is_stale = newer_group(made_of, self.path, "newer") or self.text != self.read()
 
     def read(self) -> str:
         with open(self.path) as file:
@@ -157,7 +159,7 @@ class Record:
 core = Extension(
     "sumix._C",
     sources=sorted(glob("csrc/*.c")),
-    depends=[*HEADERS, *glob("csrc/cpu/*.c"), *glob("csrc/cuda/*.cu"), *glob("csrc/cuda/*.py")],
+    depends=[*HEADERS, *CUDA_HEADERS, *glob("csrc/cpu/*.c"), *glob("csrc/cuda/*.cu"), *glob("csrc/cuda/*.py")],
     extra_compile_args=[*FLAGS, *(["-DSUMIX_X86_LEVELS"] if X86_LEVELS else [])],
     extra_link_args=["-ldl", "-lm"],
     py_limited_api=True,

@@ -8,12 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.common import Contestant, Group, distance
+from benchmarks.common import CPU, Contestant, Group, distance
 
 SIZES = {(100, 3, 32, 32): 100, (128, 3, 64, 64): 200, (64, 3, 224, 224): 1000}  # and the number of classes
 DTYPES = ("float32", "uint8")
 TOLERANCE = {torch.float32: 1e-5, torch.uint8: 1 / 255}
-CPU = torch.device("cpu")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import memory
-from benchmarks.common import Contestant, Group, Report, distance, main, parser, table
+from benchmarks.common import CPU, Contestant, Group, Report, distance, main, parser, table
 from sumix import MixTarget, SUMixLoss, SUMixOutput, ops, reference
 
 EPILOG = """\
@@ -50,7 +50,7 @@ class Problem:
     k: int
     dtype: torch.dtype
     setting: str
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
 
     @cached_property
     def rows(self) -> tuple[Tensor, ...]:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import peers
-from benchmarks.common import Contestant, Group, Report, distance, main, parser
+from benchmarks.common import CPU, Contestant, Group, Report, distance, main, parser
 from sumix import ops, reference
 from sumix.ops import fmix
 
@@ -31,7 +31,6 @@ FMix, from ratios to masks, and what they take apart:
 GridMix and SmoothMix, parameters and masks: beside clone() of the images they are for.
 """
 
-CPU = torch.device("cpu")
 SIZES = ((100, 3, 32, 32), (128, 3, 64, 64), (16, 3, 224, 224))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.common import Contestant, Group, Report, distance, main, parser
+from benchmarks.common import CPU, Contestant, Group, Report, distance, main, parser
 from sumix import CutMix, ops, reference
 
 EPILOG = """\
@@ -35,7 +35,7 @@ class Problem:
     layout: str  # of the maps
     mix: str
     evidence: str = "feature"
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
 
     @cached_property
     def features(self) -> Tensor:

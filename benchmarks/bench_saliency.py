@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import peers
-from benchmarks.common import Contestant, Group, Report, distance, main, parser
+from benchmarks.common import CPU, Contestant, Group, Report, distance, main, parser
 from sumix import ops, reference
 
 EPILOG = """\
@@ -25,7 +25,6 @@ threads as --threads says. The images are blurred noise. Beneath each table is t
 
 SIZES = [(100, 3, 32, 32), (64, 3, 64, 64), (16, 3, 224, 224)]
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-CPU = torch.device("cpu")
 
 
 def images(shape: tuple[int, int, int, int]) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import peers
-from benchmarks.common import Contestant, Group, Report, distance, main, parser
+from benchmarks.common import CPU, Contestant, Group, Report, distance, main, parser
 from sumix import ops, reference
 
 EPILOG = """\
@@ -33,7 +33,6 @@ their distribution, or permutations. GB/s counts what is written.
 ALPHA, SIDE, NOISE = 0.2, 32, 32 * 17 * 2
 TOLERANCE = 0.1  # of a mean and a deviation, in deviations
 MANY = 20000
-CPU = torch.device("cpu")
 
 Draw = Callable[[], Any]
 

@@ -19,8 +19,9 @@ from benchmarks.common import table
 from sumix import reference
 
 EPILOG = """\
-No kernel of this kind computes enough to be bound by anything but memory, so a lower bound of its time is what it moves
-over what the memory can: the roofline. A launch has a few microseconds of its own, which no table shows.
+Few kernels of this kind compute enough to be bound by anything but memory, so a lower bound of their time is what they
+move over what the memory can: the roofline. A launch has a few microseconds of its own, which no table shows; for small
+batches that is all there is, and what counts is the number of launches.
 
   ours        bytes that the kernels of csrc/cuda read and write, each tensor as often as it comes from device memory:
               a partner's image that is read beside the own one counts once more, what the caches keep does not
@@ -165,8 +166,62 @@ def image_jobs(shape: tuple[int, int, int, int], dtype: torch.dtype) -> list[Job
         jobs += [
             Job("mix_box_backward", size, lambda: reference.mix_box_backward(x, box, perm), 1, 2 * one),
             Job("mix_linear_backward", size, lambda: reference.mix_linear_backward(x, lam, perm), 1, 3 * one),
+            Job(
+                "mix_mask_backward",
+                size,
+                lambda: reference.mix_mask_backward(x, mask, perm),
+                1,
+                3 * one + 2 * mask.nbytes,
+            ),
+            Job(
+                "mix_resize_backward",
+                size,
+                lambda: reference.mix_resize_backward(x, box, bilinear, perm),
+                1,
+                2 * one,
+            ),
         ]
     return jobs
+
+
+def evidence_jobs(shape: tuple[int, int, int, int], maps: tuple[int, int, int, int]) -> list[Job]:
+    """What decides where to cut and how to label."""
+    n, _, height, width = shape
+    batch, pixels = Batch(shape, torch.uint8, 10), n * height * width
+    absent, grey = torch.empty(0), torch.rand(n, height, width, generator=batch.generator)
+    k = (batch.lam * height * width).long()
+    whole = height * width <= 64 * 64  # an image fits into a block's shared memory
+    features = torch.randn(maps, generator=batch.generator)
+    perm, lam = torch.randperm(maps[0], generator=batch.generator), torch.rand(maps[0], generator=batch.generator)
+    return [
+        Job(
+            "saliency",
+            f"{shape} uint8",
+            lambda: reference.saliency(batch.images, absent, absent, False),
+            1 if whole else 4,
+            batch.images.nbytes + pixels,
+        ),
+        Job("mask_top_k", f"{(n, height, width)}", lambda: reference.mask_top_k(grey, k), 1, 8 * pixels),
+        Job(
+            "masked_similarity",
+            f"{maps}",
+            lambda: reference.masked_similarity(features, perm, lam),
+            2,
+            features.nbytes,
+        ),
+    ]
+
+
+def sampling_jobs(n: int) -> list[Job]:
+    """What a mixer draws."""
+    seed, labels, size = torch.tensor(1), torch.arange(n) % 10, f"{n}"
+    return [
+        Job("sample_lam", size, lambda: reference.sample_lam(seed, n, 0.2, 1.0), 1, 4 * n),
+        Job("sample_perm", size, lambda: reference.sample_perm(seed, labels, n, 0), 1, 8 * n),
+        Job("sample_perm, other classes", size, lambda: reference.sample_perm(seed, labels, n, 2), 2, 40 * n),
+        Job("sample_box", size, lambda: reference.sample_box(seed, n, 224, 224, 0, 0.2, 1.0, 0.0, 1.0), 1, 36 * n),
+        Job("sample_normal", f"({n}, 4096)", lambda: reference.sample_normal(seed, n, 4096), 1, 4 * 4096 * n),
+    ]
 
 
 def jobs(options: argparse.Namespace) -> list[Job]:
@@ -175,6 +230,8 @@ def jobs(options: argparse.Namespace) -> list[Job]:
     return [
         *(job for n, k in rows for job in row_jobs(n, k)),
         *(job for shape in images for dtype in (torch.float32, torch.uint8) for job in image_jobs(shape, dtype)),
+        *(job for shape in images for job in evidence_jobs(shape, (shape[0], 512, 7, 7))),
+        *sampling_jobs(256),
     ]
 
 

@@ -71,17 +71,20 @@ static inline SUMIX_HD float sumix_draw_box(const struct sumix_sample_box_args *
   const uint64_t bits_x = sumix_half(place, 0), bits_y = sumix_half(place, 1);
   const int64_t x = sumix_below(bits_x, width), y = sumix_below(bits_y, height);
   if (a->kind == SUMIX_BOX_CUT) return sumix_cut_box(lam, x, y, height, width, box);
+  struct sumix_span columns, rows;
   if (a->kind == SUMIX_BOX_SPAN) {
-    const struct sumix_span all = {0, height};
-    return sumix_put_box(box, sumix_around(x, 1 - (double)lam, width), all, height, width);
+    columns = sumix_around(x, 1 - (double)lam, width);
+    rows.from = 0, rows.to = height;
+  } else if (a->kind == SUMIX_BOX_MINMAX) {
+    columns = sumix_within(bits_x, sumix_half(more, 0), a->low, a->high, width);
+    rows = sumix_within(bits_y, sumix_half(more, 1), a->low, a->high, height);
+  } else {
+    const double again = a->low + (a->high - a->low) * sumix_uniform_f64(sumix_half(more, 0));
+    /* Without a branch, which would be mispredicted. */
+    const double tau = (a->alpha == 0) | (lam < a->low) | (lam > a->high) ? again : lam;
+    columns = sumix_around(x, tau, width), rows = sumix_around(y, tau, height);
   }
-  if (a->kind == SUMIX_BOX_MINMAX)
-    return sumix_put_box(box, sumix_within(bits_x, sumix_half(more, 0), a->low, a->high, width),
-                         sumix_within(bits_y, sumix_half(more, 1), a->low, a->high, height), height, width);
-  double tau = lam;
-  if (a->alpha == 0 || tau < a->low || tau > a->high)
-    tau = a->low + (a->high - a->low) * sumix_uniform_f64(sumix_half(more, 0));
-  return sumix_put_box(box, sumix_around(x, tau, width), sumix_around(y, tau, height), height, width);
+  return sumix_put_box(box, columns, rows, height, width);
 }
 
 #endif

@@ -219,9 +219,8 @@ def table(rows: list[Row], architectures: list[str]) -> str:
         least = min(row.occupancy.values())
         where = [name for name in architectures if row.occupancy.get(name) == least]
         least = f"{least} %" + ("" if len(where) == len(architectures) else f" ({', '.join(where)})")
-        lines.append(
-            f"| {row.name} | {', '.join(map(str, sorted(row.threads)))} | {registers} | {row.shared} + {dynamic} | {least} |"
-        )
+        threads = ", ".join(map(str, sorted(row.threads)))
+        lines.append(f"| {row.name} | {threads} | {registers} | {row.shared} + {dynamic} | {least} |")
     return "\n".join(lines)
 
 

@@ -28,10 +28,8 @@ def missing() -> str | None:
     if not ON_GPU:
         return None
     if not torch.cuda.is_available():
-        return "no GPU"
-    ready = getattr(sumix, "cuda_available", None)
-    found = True if ready is None else ready()
-    return None if found else f"sumix.cuda_available(): {getattr(found, 'reason', found)}"
+        return "torch finds no GPU"
+    return sumix.cuda_available().reason
 
 
 MISSING = missing()
@@ -101,7 +99,7 @@ def loss(t, **options):
     return ops.sumix_loss(t["z"], t["r"], t["v"], t["u"], t["y"], t["y"][t["perm"]], t["perm"], t["lam"], **options)
 
 
-# Every operator, by name: called with the tensors of `tensors`, it returns tensors, and draws nothing but from the seed.
+# Every operator, by name: called with the tensors of `tensors`, it returns tensors, and draws from their seed alone.
 CALLS = {
     "mix_box": lambda t: ops.mix_box(t["x"], t["box"], t["perm"]),
     "mix_linear": lambda t: ops.mix_linear(t["x"], t["lam"], t["perm"]),

@@ -109,7 +109,7 @@ def _give_back():
 
 
 def long_images(dtype, gigabytes):
-    """Images (N, 4, side, side), of which the last lie beyond 2^31 elements, and what mixes them with the first ones."""
+    """Images (N, 4, side, side), the last of them beyond 2^31 elements, and what mixes them with the first ones."""
     side = 1024 if ON_GPU else 16
     n = enough(gigabytes) // (4 * side * side) + 1
     x = torch.empty(n, 4, side, side, dtype=dtype, device=DEVICE)

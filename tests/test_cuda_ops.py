@@ -1,4 +1,4 @@
-"""Every operator on a GPU against the same on the CPU: values, gradients, layouts, dtypes. tests/gpu.py says how to run it."""
+"""Every operator on a GPU against the same on the CPU: values, gradients, layouts, dtypes."""
 
 import importlib
 import pathlib

@@ -1,4 +1,4 @@
-"""What a training script does on a GPU: mixed precision, torch.compile, channels_last, loaders, and steps that learn."""
+"""What a training script does on a GPU: mixed precision, torch.compile, channels_last, loaders, gradients."""
 
 import copy
 import importlib.util

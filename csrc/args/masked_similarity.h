@@ -2,6 +2,7 @@
 #define SUMIX_ARGS_MASKED_SIMILARITY_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "../dtype.h"

@@ -174,8 +174,9 @@ static void draw_boxes(const struct sumix_sample_box_args *a, int64_t first, int
   if (a->kind == SUMIX_BOX_MINMAX) sumix_philox_block(seed, sample, 1, SUMIX_STREAM_BOX, true, count, &more);
   if (a->kind == SUMIX_BOX_RESIZE) sumix_philox_block(seed, sample, 2, SUMIX_STREAM_BOX, true, count, &more);
   const struct sumix_block *const others = a->kind == SUMIX_BOX_MINMAX || a->kind == SUMIX_BOX_RESIZE ? &more : &places;
+  const struct sumix_sample_box_args own = *a;  // no store in the loop changes it, so far as a compiler can see
   for (int64_t j = 0; j < count; j++)
-    lam[j] = sumix_draw_box(a, lam[j], sumix_words_of(&places, j), sumix_words_of(others, j), box + 4 * j);
+    lam[j] = sumix_draw_box(&own, lam[j], sumix_words_of(&places, j), sumix_words_of(others, j), box + 4 * j);
 }
 
 static void box_rows(int64_t begin, int64_t end, void *context)

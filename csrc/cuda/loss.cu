@@ -1,27 +1,29 @@
-/* The SUMix loss on CUDA: the formulas of csrc/cpu/loss.c. Rows z, v (mixed), r, u (raw) of k classes, n samples.
+/* The SUMix loss on CUDA: the formulas of csrc/cpu/loss.c, for n samples of k classes.
  *
- * One launch computes every row for any k, a second of one block adds up n numbers. A block takes a sample. Its threads
- * hold the row in registers up to 2048 classes (1024 of float64), four elements each, from the logits to the gradients;
- * the row of more classes is streamed, as rows.cuh explains. Either way four exchanges between the threads are all:
+ * One launch computes every row, for any k; a second one, of one block, adds up n numbers where the loss is reduced. A
+ * block takes a sample. Up to 2048 classes its threads hold the row in registers, four elements each, from the logits
+ * to the gradients; a longer row is streamed, as rows.cuh explains, and so is float64, which nobody trains with. Either
+ * way the threads of a row meet three times:
  *
  *   softmaxes of z[i], r[i], r[perm[i]]  ->  ||e||, ||e'||  ->  softmaxes of t, t'  ->  gradients
  *
- * The gradient by u[i] is a sum over the sample i itself and every sample j with perm[j] = i. Adding the partner's share
- * with atomics to a zeroed row would take a memset of its own and 8 bytes of traffic for each of the two addends, and with
- * three addends their order would show. So block i finds its takers j and computes their partner branch again, from z[j],
- * v[j] and its own r[i], u[i]: no memset, no atomics, one write of each gradient, the same bits for any partners. That costs
- * 5 exponentials an element more, 13 instead of 9 of about 12 instructions, where the memory of an H100 leaves time for 25,
- * and 2 more rows to read, which another block reads about then, too.
+ * The gradient by u[i] is a sum over sample i itself and every sample j with perm[j] = i, its takers. The partner's
+ * share could be added by atomics to a zeroed row: a memset before, and three addends or more would show their order in
+ * the bits. Instead block i finds its takers and computes their partner branch again, from z[j], v[j] and its own r[i],
+ * u[i]: no memset, no atomics, one write of each gradient, the same bits for any partners. Where memory sets the pace,
+ * as no row is found in the L2 cache, that is less: 44 bytes an element, 8 reads and 3 writes, against 52, 6 reads, a
+ * memset, 2 writes and two additions of a read and a write each. It is 14 exponentials an element instead of 9; with
+ * all about them 14 are some 250 instructions, 9 ps on an H100, whose memory takes 13 ps for 44 bytes. Where a batch
+ * fits the L2 cache, launches and barriers take the time, and a memset is one more launch.
  *
- *   Memory for each element: reads of z, v, r, u once from DRAM and once again (r, u as partner's, z, v as taker's) from the
- *   L2 cache where the batch fits it, as (256, 1000) does many times over; writes of the three gradients.
- *   (256, 1000) float: 4.1 MB from DRAM, 4.1 MB from L2, 3.1 MB written; without gradients 4.1, 2.0 and nothing.
- *   Streamed rows: 18 reads of a row from L2, and 11 more with gradients.
+ *   (256, 1000) float: 4.1 MB read from DRAM, as much again from L2, 3.1 MB written; without gradients 4.1 MB from
+ *   DRAM, 2.0 from L2, nothing but the parts written. Streamed: 12 reads of a row from L2 without gradients; 18, and
+ *   for each taker 12 more, with them.
  *
- * What the means divide by: n, unless labels are ignored, which the host cannot know. Up to 1024 samples every block looks
- * through the labels itself, from the first cache and in the same order. For more, and where lam~ enters (class weights
- * with the mean, or weighting "batch"), one block finds it for all in a launch before; lam~ itself, where distances decide
- * it, in one before that.
+ * What the means divide by is n unless labels are ignored, which the host cannot know. Up to 1024 samples every block
+ * looks through the labels itself, from the first cache and in the same order. For more, and where lam~ enters (class
+ * weights with the mean, or weighting "batch"), one block finds it for all in a launch before; lam~ itself, where
+ * distances decide it, in another launch before that.
  */
 #include "loss_backward.cuh"
 #include "loss_evidence.cuh"
@@ -50,7 +52,6 @@ template <typename element> struct loss_block {
   const element *z, *r, *v, *u;
   real sign, distance_scale;      // sign 0: no distance
   real gamma, to_classification;  // over what the means divide by
-  real batch_ratio;
 };
 
 /* The weights of a sample's classification term. */
@@ -206,24 +207,31 @@ __device__ void loss_add_taker(struct loss_block<element> *block, const struct s
 
 /* ratios_alone: only lam~ of each sample, for those who need it before the first row. */
 template <typename element, bool resident>
-__global__ void __launch_bounds__(loss_threads<typename sumix_compute<element>::real>::most)
+__global__ void __launch_bounds__(loss_threads<typename sumix_compute<element>::real>::most, 1)
     loss_rows(struct sumix_loss_args a, bool vectors, bool ratios_alone)
 {
   typedef typename sumix_compute<element>::real real;
-  __shared__ struct loss_shared<real> shared;
-  const bool plain = a.v == NULL, batch = a.weighting == SUMIX_WEIGHTING_BATCH;
+  struct loss_shared<real> *const shared = (struct loss_shared<real> *)SUMIX_DYNAMIC_SHARED();
+  const bool batch = a.weighting == SUMIX_WEIGHTING_BATCH;
   struct loss_totals totals = {1, 1, 0, 1};
   if (!ratios_alone)
     totals =
-        sumix_loss_scratch(&a) > 0 ? *(const struct loss_totals *)a.scratch : loss_find_totals<real>(&a, shared.sums);
+        sumix_loss_scratch(&a) > 0 ? *(const struct loss_totals *)a.scratch : loss_find_totals<real>(&a, shared->sums);
   if (totals.some == 0) totals.classification = totals.regulariser = 1;  // the gradient of nothing is 0
-  struct loss_block<element> block = {
-    sumix_row_group_of(a.k, blockDim.x, vectors), {&shared.scratch, (int)blockDim.x, 0}, &shared, (const element *)a.z,
-        (const element *)a.r, (const element *)(plain ? a.z : a.v), (const element *)(plain ? a.r : a.u),
-        a.ratio == SUMIX_RATIO_AREA ? (real)0 : (real)(a.ratio == SUMIX_RATIO_PUBLISHED ? -1 : 1),
-        (real)(a.scale < 0 ? (double)a.n : a.scale), (real)a.gamma / (real)totals.regulariser,
-        1 / (real)totals.classification, (real)totals.batch_ratio,
-  };
+  struct loss_block<element> block;
+  block.group = sumix_row_group_of(a.k, blockDim.x, vectors);
+  block.over.scratch = &shared->scratch;
+  block.over.width = blockDim.x;
+  block.over.turn = 0;
+  block.shared = shared;
+  block.z = (const element *)a.z;
+  block.r = (const element *)a.r;
+  block.v = (const element *)(a.v != NULL ? a.v : a.z);
+  block.u = (const element *)(a.u != NULL ? a.u : a.r);
+  block.sign = a.ratio == SUMIX_RATIO_AREA ? 0 : a.ratio == SUMIX_RATIO_PUBLISHED ? -1 : 1;
+  block.distance_scale = (real)(a.scale < 0 ? (double)a.n : a.scale);
+  block.gamma = (real)a.gamma / (real)totals.regulariser;
+  block.to_classification = 1 / (real)totals.classification;
   for (int64_t i = blockIdx.x; i < a.n; i += gridDim.x) {
     const struct loss_sample<real> sample = loss_checked_sample_of<real>(&a, i);
     const int64_t partner = a.perm[i];
@@ -231,7 +239,7 @@ __global__ void __launch_bounds__(loss_threads<typename sumix_compute<element>::
     real x[3][SUMIX_VISIT], scales[2], *const parts = (real *)a.parts;
     loss_compare<resident>(&block, &sample, i, partner, softmaxes, x, scales);
     const bool by_distance = block.sign != 0 && sample.y_a >= 0 && sample.y_b >= 0;
-    const real ratio = by_distance ? sumix_mix_ratio(sample.lam, scales[0] * shared.e_y[0], scales[1] * shared.e_y[1])
+    const real ratio = by_distance ? sumix_mix_ratio(sample.lam, scales[0] * shared->e_y[0], scales[1] * shared->e_y[1])
                                    : loss_known_ratio<real>(&a, &sample, i);
     if (threadIdx.x == 0) parts[i] = ratio;
     if (ratios_alone) continue;
@@ -241,8 +249,9 @@ __global__ void __launch_bounds__(loss_threads<typename sumix_compute<element>::
           {block.u + partner * a.k, sample.y_b, scales[1], 0, 0, 0, 0}
     };
     loss_regularise<resident, 2>(&block.group, &block.over, softmaxes, block.v + i * a.k, evidence, block.sign, x,
-                                 shared.t_y);
-    struct loss_classification<real> c = loss_class_weights<real>(&a, &sample, batch ? block.batch_ratio : ratio);
+                                 shared->t_y);
+    struct loss_classification<real> c =
+        loss_class_weights<real>(&a, &sample, batch ? (real)totals.batch_ratio : ratio);
     const real classification = loss_classify<resident>(&block, &a, &sample, &softmaxes[0], &c);
     if (threadIdx.x == 0) {
       const real regulariser =
@@ -256,7 +265,7 @@ __global__ void __launch_bounds__(loss_threads<typename sumix_compute<element>::
     real of_u[SUMIX_VISIT];
     loss_write_gradients<resident>(&block, &a, &sample, i, softmaxes, evidence, &c, x, of_u);
     if (a.grad_partner != NULL) continue;
-    for (int64_t j = 0; (j = sumix_next_taker(a.perm, a.n, j, i, shared.takers)) < a.n; j++)
+    for (int64_t j = 0; (j = sumix_next_taker(a.perm, a.n, j, i, shared->takers)) < a.n; j++)
       loss_add_taker<resident>(&block, &a, i, j, softmaxes, x, of_u);
     const struct sumix_visit visit = sumix_visit_of(&block.group, 0);
     if (resident) sumix_store_visit(&block.group, &visit, of_u, (real *)a.grad_u + i * a.k);
@@ -266,7 +275,7 @@ __global__ void __launch_bounds__(loss_threads<typename sumix_compute<element>::
 /* One block. What all rows share. */
 template <typename real> __global__ void __launch_bounds__(1024) loss_sum_up(struct sumix_loss_args a)
 {
-  __shared__ double scratch[SUMIX_WARP];
+  double *const scratch = (double *)SUMIX_DYNAMIC_SHARED();
   const struct loss_totals totals = loss_find_totals<real>(&a, scratch);
   if (threadIdx.x == 0) *(struct loss_totals *)a.scratch = totals;
 }
@@ -274,7 +283,7 @@ template <typename real> __global__ void __launch_bounds__(1024) loss_sum_up(str
 /* One block. The loss of all samples from the parts of each. */
 template <typename real> __global__ void __launch_bounds__(1024) loss_reduce(struct sumix_loss_args a)
 {
-  __shared__ double scratch[SUMIX_WARP];
+  double *const scratch = (double *)SUMIX_DYNAMIC_SHARED();
   const struct loss_totals totals =
       sumix_loss_scratch(&a) > 0 ? *(const struct loss_totals *)a.scratch : loss_find_totals<real>(&a, scratch);
   const real *const parts = (const real *)a.parts;
@@ -299,10 +308,12 @@ template <typename element> static void launch_rows(const struct sumix_loss_args
                        sumix_is_aligned(a->grad_z, grad_bytes) && sumix_is_aligned(a->grad_v, grad_bytes) &&
                        sumix_is_aligned(a->grad_u, grad_bytes) && sumix_is_aligned(a->grad_partner, grad_bytes);
   const unsigned grid = sumix_grid(a->n, 1);
+  const size_t shared = sizeof(struct loss_shared<real>);
   if (plan.resident)
-    SUMIX_LAUNCH((loss_rows<element, true>), grid, plan.threads, 0, stream, *a, vectors, ratios_alone);
+    SUMIX_LAUNCH((loss_rows<element, sizeof(real) == 4>), grid, plan.threads, shared, stream, *a, vectors,
+                 ratios_alone);
   else
-    SUMIX_LAUNCH((loss_rows<element, false>), grid, plan.threads, 0, stream, *a, vectors, ratios_alone);
+    SUMIX_LAUNCH((loss_rows<element, false>), grid, plan.threads, shared, stream, *a, vectors, ratios_alone);
 }
 
 struct forward {
@@ -311,9 +322,11 @@ struct forward {
     typedef typename sumix_compute<element>::real real;
     const unsigned threads = SUMIX_WARP * (a->n > 1024 ? 32 : sumix_grid(a->n, SUMIX_WARP));
     if (a->n > 0 && sumix_loss_needs_ratios(a)) launch_rows<element>(a, true, stream);
-    if (a->n > 0 && sumix_loss_scratch(a) > 0) SUMIX_LAUNCH(loss_sum_up<real>, 1, threads, 0, stream, *a);
+    if (a->n > 0 && sumix_loss_scratch(a) > 0)
+      SUMIX_LAUNCH(loss_sum_up<real>, 1, threads, SUMIX_WARP * sizeof(double), stream, *a);
     if (a->n > 0) launch_rows<element>(a, false, stream);
-    if (a->reduction != SUMIX_REDUCTION_NONE) SUMIX_LAUNCH(loss_reduce<real>, 1, threads, 0, stream, *a);
+    if (a->reduction != SUMIX_REDUCTION_NONE)
+      SUMIX_LAUNCH(loss_reduce<real>, 1, threads, SUMIX_WARP * sizeof(double), stream, *a);
   }
 };
 

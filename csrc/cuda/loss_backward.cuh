@@ -1,8 +1,8 @@
 /* The backward of loss.cu: what forward left, times the incoming gradient.
  *
- * One launch. One scalar for all: the gradients are three flat arrays, in 16-byte accesses. One for each sample: a block a
- * row, and a row of the raw uncertainty also gathers from every sample it was pasted into, in ascending order. Either way
- * device memory sees one read of each array that forward left and one write of each result.
+ * One launch. One scalar for all: the gradients are three flat arrays, in 16-byte accesses. One for each sample: a
+ * block a row, and a row of the raw uncertainty also gathers from every sample it was pasted into, in ascending order.
+ * Either way device memory sees one read of each array that forward left and one write of each result.
  */
 #ifndef SUMIX_CUDA_LOSS_BACKWARD_CUH
 #define SUMIX_CUDA_LOSS_BACKWARD_CUH
@@ -42,7 +42,7 @@ template <typename element> __global__ void __launch_bounds__(1024)
     loss_scale_samples(struct sumix_loss_backward_args a, bool vectors)
 {
   typedef typename sumix_compute<element>::real real;
-  __shared__ int64_t scratch[SUMIX_WARP];
+  int64_t *const scratch = (int64_t *)SUMIX_DYNAMIC_SHARED();
   const struct sumix_row_group group = sumix_row_group_of(a.k, blockDim.x, vectors);
   const real *const grad_loss = (const real *)a.grad_loss;
   const int64_t k = a.k, visits = sumix_visits<false>(&group);
@@ -84,8 +84,8 @@ struct backward {
                          sumix_is_aligned(a->out_z, out_bytes) && sumix_is_aligned(a->out_v, out_bytes) &&
                          sumix_is_aligned(a->out_u, out_bytes);
     if (a->per_sample)
-      SUMIX_LAUNCH(loss_scale_samples<element>, sumix_grid(a->n, 1), sumix_plan_blocks(a->k, 1024).threads, 0, stream,
-                   *a, aligned);
+      SUMIX_LAUNCH(loss_scale_samples<element>, sumix_grid(a->n, 1), sumix_plan_blocks(a->k, 1024).threads,
+                   SUMIX_WARP * sizeof(int64_t), stream, *a, aligned);
     else
       SUMIX_LAUNCH(loss_scale<element>, sumix_grid(count, a_block), LOSS_BACKWARD_THREADS, 0, stream, *a, count,
                    aligned && count % SUMIX_VISIT == 0);

@@ -4,6 +4,9 @@
 
 #include "loss_sample.cuh"
 
+namespace
+{
+
 template <typename real> __device__ real loss_epsilon()
 {
   return sizeof(real) == 8 ? (real)DBL_EPSILON : (real)FLT_EPSILON;
@@ -12,8 +15,8 @@ template <typename real> __device__ real loss_epsilon()
 /* exp(80) leaves room for sums of thousands of rows in float; the same bound in double, so that both agree. */
 template <typename real> __device__ real loss_cap() { return 80; }
 
-/* One of the regulariser's two cross entropies, CE(t, y), as a softmax of t, whose maximum counts as at least 1: so it is
- * for normalised uncertainties, where exp(t - max t) then is a polynomial. */
+/* One of the regulariser's two cross entropies, CE(t, y), as a softmax of t, whose maximum counts as at least 1: so it
+ * is for normalised uncertainties, where exp(t - max t) then is a polynomial. */
 template <typename element> struct loss_evidence {
   typedef typename sumix_compute<element>::real real;
   const element *u;
@@ -106,8 +109,8 @@ __device__ typename sumix_compute<element>::real loss_cross_entropy(const struct
   return evidence->max - evidence->t_y + sumix_log(evidence->sum);
 }
 
-/* The gradient by u of g CE(t, y): -g t softmax(t), but g t_y (1 - softmax(t)_y) at y, where the difference would cancel.
- * x: t exp(t - max), or what is held of it. */
+/* The gradient by u of g CE(t, y): -g t softmax(t), but g t_y (1 - softmax(t)_y) at y, where the difference would
+ * cancel. x: t exp(t - max), or what is held of it. */
 template <bool held, typename element, typename real>
 __device__ void loss_evidence_gradient(const struct sumix_visit *visit, const struct loss_evidence<element> *evidence,
                                        real g, real *x)
@@ -146,5 +149,7 @@ __device__ void loss_gradients(const struct sumix_row_group *group, const struct
 #pragma unroll
   for (int s = 0; s < sides; s++) loss_evidence_gradient<resident>(visit, &evidence[s], g[s], x[s + 1]);
 }
+
+}  // namespace
 
 #endif

@@ -5,6 +5,9 @@
 #include "../loss.h"
 #include "distance.cuh"
 
+namespace
+{
+
 __device__ inline float sumix_mix_ratio(float lam, float a, float b) { return sumix_mix_ratio_f32(lam, a, b); }
 __device__ inline double sumix_mix_ratio(double lam, double a, double b) { return sumix_mix_ratio_f64(lam, a, b); }
 
@@ -106,5 +109,7 @@ __device__ struct loss_totals loss_find_totals(const struct sumix_loss_args *a, 
   totals.some = sumix_block_reduce(some, sumix_max(), scratch);
   return totals;
 }
+
+}  // namespace
 
 #endif

@@ -53,7 +53,7 @@ __device__ inline element mix(const kept_bits<count> &kept, int k, element own, 
 }
 
 /* Launches: 1, blocks of 256 threads. Bytes: the mask, out, and of x what has a weight above 0, once each. */
-template <typename element, int count, typename kept> __global__ void __launch_bounds__(MIX_THREADS)
+template <typename element, int count, typename kept> __global__ void __launch_bounds__(MIX_THREADS, MIX_BLOCKS)
     mix_mask_forward(const struct sumix_mix_mask_args a, const struct mask_planes planes)
 {
   typedef sumix_vector<element, count> vector;
@@ -93,7 +93,7 @@ template <typename element, int count, typename kept> __global__ void __launch_b
 
 /* Launches: 1, blocks of 256 threads, whose warps look for their takers each. Bytes: grad_out is read where its weight
  * is above 0, for itself and for its partner, grad_x written once; a mask is read for its sample and for its partner. */
-template <typename element, int count> __global__ void __launch_bounds__(MIX_THREADS, 3)
+template <typename element, int count> __global__ void __launch_bounds__(MIX_THREADS, MIX_BLOCKS)
     mix_mask_gather(const struct sumix_mix_mask_backward_args a, const struct mask_planes planes)
 {
   typedef typename sumix_compute<element>::real real;

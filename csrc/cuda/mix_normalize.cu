@@ -18,7 +18,9 @@
 namespace
 {
 
-enum { TABLE = 256 };  // channels whose constants a block keeps; others, which no image has, are worked out each time
+/* Channels whose constants a block keeps. More, which no image has, are worked out for each element, and then elements
+ * taken one by one. */
+enum { TABLE = 256 };
 
 struct constants {
   float scale, offset;
@@ -33,10 +35,10 @@ __device__ struct constants constants_of(const float *__restrict__ mean, const f
   return both;
 }
 
-__device__ inline struct constants look_up(const struct constants *table, const struct sumix_mix_normalize_args &a,
-                                           int64_t c)
+template <int count> __device__ inline struct constants look_up(const struct constants *table,
+                                                                const struct sumix_mix_normalize_args &a, int64_t c)
 {
-  return c < TABLE ? table[c] : constants_of(a.mean, a.std, c);
+  return count > 1 || c < TABLE ? table[c] : constants_of(a.mean, a.std, c);
 }
 
 template <int count>
@@ -47,8 +49,9 @@ __device__ inline void widen(const sumix_vector<uint8_t, count> *__restrict__ fr
   for (int k = 0; k < count; k++) values[k] = (float)bytes.at[k];
 }
 
-/* Launches: 1, blocks of 256 threads. Bytes: of x what is shown, the mask, and out, once each. */
-template <typename element, int count> __global__ void __launch_bounds__(MIX_THREADS)
+/* resizes: whether boxes may be filled by resizing, which takes twice the registers that anything else does.
+ * Launches: 1, blocks of 256 threads. Bytes: of x what is shown, the mask, and out, once each. */
+template <typename element, int count, bool resizes> __global__ void __launch_bounds__(MIX_THREADS, MIX_BLOCKS)
     mix_normalize_forward(const struct sumix_mix_normalize_args a, const struct mask_planes planes,
                           const struct mix_planes image)
 {
@@ -69,7 +72,7 @@ template <typename element, int count> __global__ void __launch_bounds__(MIX_THR
     const int64_t i = tile / parts, partner = mix_read_partner(a.perm, i, n);
     struct mix_box pixels = {0, 0, 0, 0};
     if (a.box != NULL) pixels = mix_read_box(a.box, i, height, width, 1);
-    const enum sumix_resize how = a.resize != NULL ? mix_read_resize(a.resize, i, true) : SUMIX_SAME_BOX;
+    const enum sumix_resize how = resizes ? mix_read_resize(a.resize, i, true) : SUMIX_SAME_BOX;
     const mix_resizer<float> r = mix_resizer_of<float>(how, pixels, height, width, channels);
     const struct mix_box box = mix_in_elements(pixels, channels);
     const bytes *const own = (const bytes *)a.x + i * size, *const other = (const bytes *)a.x + partner * size;
@@ -100,7 +103,7 @@ template <typename element, int count> __global__ void __launch_bounds__(MIX_THR
         const int64_t v = plane * planes.size + place.column;
         float values[count], others[count];
         widen(all_other || all_pasted ? other + v : own + v, values);
-        if (inside != 0 && !all_pasted) {
+        if (resizes && inside != 0 && how != SUMIX_SAME_BOX) {
           struct mix_cursor cursor = begin;
           mix_sources<float> sources = {-1, -1, {0, 0, 0}, {0, 0, 0}};
           cursor.plane += plane * planes.size * count;
@@ -111,12 +114,16 @@ template <typename element, int count> __global__ void __launch_bounds__(MIX_THR
 #pragma unroll
             for (int to = 0; to < count; to++) values[to] = to == k ? value : values[to];
           }
+        } else if (inside != 0 && !all_pasted) {
+          widen(other + v, others);
+#pragma unroll
+          for (int k = 0; k < count; k++) values[k] = inside >> k & 1 ? others[k] : values[k];
         }
         const bool mixed = !all_own && !all_other;
         if (mixed) widen(other + v, others);
         vector result;
         int c = begin.c;
-        struct constants normal = look_up(table, a, channels == 1 ? plane : c);
+        struct constants normal = look_up<count>(table, a, channels == 1 ? plane : c);
 #pragma unroll
         for (int k = 0; k < count; k++) {
           float value = fmaf(values[k], normal.scale, normal.offset);
@@ -124,7 +131,7 @@ template <typename element, int count> __global__ void __launch_bounds__(MIX_THR
           sumix_from_real(value, &result.at[k]);
           if (channels == 1 || k + 1 == count) continue;
           c = c + 1 < channels ? c + 1 : 0;
-          normal = look_up(table, a, c);
+          normal = look_up<count>(table, a, c);
         }
         out[v] = result;
       }
@@ -132,23 +139,33 @@ template <typename element, int count> __global__ void __launch_bounds__(MIX_THR
   }
 }
 
-template <typename element, int count> void launch(const struct sumix_mix_normalize_args *a, void *stream)
+template <typename element, int count, bool resizes> void launch(const struct sumix_mix_normalize_args *a, void *stream)
 {
   const struct sumix_layout *l = &a->layout;
   const struct mask_planes planes = mask_planes_of(l, 1, count);
-  SUMIX_LAUNCH((mix_normalize_forward<element, count>), sumix_grid(l->n * mix_parts(planes.items, MIX_ITEMS), 1),
-               MIX_THREADS, 0, stream, *a, planes, mix_planes_of(l->width * l->pixel, l->height, 1));
+  SUMIX_LAUNCH((mix_normalize_forward<element, count, resizes>),
+               sumix_grid(l->n * mix_parts(planes.items, MIX_ITEMS), 1), MIX_THREADS, 0, stream, *a, planes,
+               mix_planes_of(l->width * l->pixel, l->height, 1));
 }
 
+template <typename element, int count> void normalize_by(const struct sumix_mix_normalize_args *a, void *stream)
+{
+  if (a->box != NULL && a->resize != NULL)
+    launch<element, count, true>(a, stream);
+  else
+    launch<element, count, false>(a, stream);
+}
+
+/* By vectors where all planes begin at a multiple of them. */
 template <typename element> void normalize(const struct sumix_mix_normalize_args *a, void *stream)
 {
   enum { COUNT = 16 / sizeof(element) };
   const struct sumix_layout *l = &a->layout;
-  const bool whole = l->height * l->width * l->pixel % COUNT == 0;
+  const bool whole = l->height * l->width * l->pixel % COUNT == 0 && a->channels <= TABLE;
   if (whole && sumix_is_aligned(a->x, COUNT) && sumix_is_aligned(a->out, 16))
-    launch<element, COUNT>(a, stream);
+    normalize_by<element, COUNT>(a, stream);
   else
-    launch<element, 1>(a, stream);
+    normalize_by<element, 1>(a, stream);
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ namespace
 
 /* Launches: 1, blocks of 256 threads. Bytes: x is read once outside of the boxes, and where it is pasted from; out is
  * written once. */
-template <typename element, typename word, int words> __global__ void __launch_bounds__(MIX_THREADS, 2)
+template <typename element, typename word, int words> __global__ void __launch_bounds__(MIX_THREADS, MIX_BLOCKS)
     mix_resize_fill(const struct sumix_mix_resize_args a, const struct mix_planes planes, int channels, int64_t vectors)
 {
   typedef typename sumix_compute<element>::real real;
@@ -69,7 +69,7 @@ template <typename element, typename word, int words> __global__ void __launch_b
 
 /* Launches: 1, blocks of 256 threads, whose warps look for their takers each. Bytes: grad_out is read once outside of
  * the boxes and once inside (from memory; neighbours' shares come from the caches), grad_x written once. */
-template <typename element, int count> __global__ void __launch_bounds__(MIX_THREADS, 2)
+template <typename element, int count> __global__ void __launch_bounds__(MIX_THREADS, MIX_BLOCKS)
     mix_resize_gather(const struct sumix_mix_resize_backward_args a, const struct mix_planes planes, int channels,
                       int64_t vectors)
 {

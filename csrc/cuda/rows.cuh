@@ -1,14 +1,15 @@
 /* What the kernels over rows of classes share: how threads share out a row, and reductions over it.
  *
- * A row belongs to a group of threads: to part of a warp (2, 4, .. 32 lanes) while it is short, to a whole block where it
- * is longer. A thread takes SUMIX_VISIT elements of it at a time, 16 neighbouring bytes in one access where rows are
+ * A row belongs to a group of threads: to part of a warp (2, 4, .. 32 lanes) while it is short, to a whole block where
+ * it is longer. A thread takes SUMIX_VISIT elements of it at a time, 16 neighbouring bytes in one access where rows are
  * aligned, elements `width` apart where not, so that a warp's accesses are one stretch of memory either way. A row that
- * one visit covers is resident: what is known of it stays in registers from pass to pass. A longer one is streamed: each
- * pass reads its inputs again, from the L2 cache, and computes again what it needs, which costs less than the memory
- * traffic of temporaries would.
+ * one visit covers is resident: what is known of it stays in registers from pass to pass. A longer one is streamed:
+ * each pass reads its inputs again, from the L2 cache, and computes again what it needs, which costs less than the
+ * memory traffic of temporaries would.
  *
- * The maximum of a softmax is not searched for first. Each thread sums exp(x - its own maximum), and the reduction brings
- * the sums to the common maximum, in one exchange for both. That saves a pass over a streamed row and a barrier in any.
+ * The maximum of a softmax is not searched for first. Each thread sums exp(x - its own maximum), and the reduction
+ * brings the sums to the common maximum, in one exchange for both. That saves a pass over a streamed row and a barrier
+ * in any.
  */
 #ifndef SUMIX_CUDA_ROWS_CUH
 #define SUMIX_CUDA_ROWS_CUH

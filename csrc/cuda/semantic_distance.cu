@@ -2,9 +2,9 @@
  *
  *   alpha = scale * e / ||e||_2,   e = exp(sign (softmax(r) - softmax(z))), softmax(r) without the class `masked`
  *
- * One launch. Device memory sees one read of each row of z and r and one write of alpha, the least there can be; the rows of
- * up to 4096 classes (2048 of float64) stay in registers, longer ones are read twice more from the cache. Two exchanges
- * between the threads of a row: both softmaxes, then the norm.
+ * One launch. Device memory sees one read of each row of z and r and one write of alpha, the least there can be; the
+ * rows of up to 4096 classes (2048 of float64) stay in registers, longer ones are read twice more from the cache. Two
+ * exchanges between the threads of a row: both softmaxes, then the norm.
  */
 #include "distance.cuh"
 
@@ -12,12 +12,11 @@ namespace
 {
 
 template <typename element, bool resident>
-__global__ void __launch_bounds__(sumix_row_threads<typename sumix_compute<element>::real>::most)
+__global__ void __launch_bounds__(sumix_row_threads<typename sumix_compute<element>::real>::most, 1)
     semantic_distance_rows(struct sumix_semantic_distance_args a, int width, bool vectors)
 {
   typedef typename sumix_compute<element>::real real;
-  __shared__ struct sumix_row_scratch<real> scratch;
-  struct sumix_row_reducer<real> over = {&scratch, width, 0};
+  struct sumix_row_reducer<real> over = {(struct sumix_row_scratch<real> *)SUMIX_DYNAMIC_SHARED(), width, 0};
   const struct sumix_row_group group = sumix_row_group_of(a.k, width, vectors);
   const int64_t n = a.n, k = a.k, a_block = blockDim.x / width, visits = sumix_visits<resident>(&group);
   const real sign = a.published ? -1 : 1;
@@ -48,12 +47,13 @@ struct launch {
     const int64_t bytes = sumix_visit_bytes<element>();
     const bool vectors =
         sumix_is_aligned(a->z, bytes) && sumix_is_aligned(a->r, bytes) && sumix_is_aligned(a->alpha, bytes);
+    const size_t shared = sizeof(struct sumix_row_scratch<typename sumix_compute<element>::real>);
     const unsigned grid = sumix_grid(a->n, plan.threads / plan.width);
     if (plan.resident)
-      SUMIX_LAUNCH((semantic_distance_rows<element, true>), grid, plan.threads, 0, stream, *a, (int)plan.width,
+      SUMIX_LAUNCH((semantic_distance_rows<element, true>), grid, plan.threads, shared, stream, *a, (int)plan.width,
                    vectors);
     else
-      SUMIX_LAUNCH((semantic_distance_rows<element, false>), grid, plan.threads, 0, stream, *a, (int)plan.width,
+      SUMIX_LAUNCH((semantic_distance_rows<element, false>), grid, plan.threads, shared, stream, *a, (int)plan.width,
                    vectors);
   }
 };

@@ -4,8 +4,8 @@
  *
  * One launch each way. Device memory sees one read of each input row and one write of each output row, the least there
  * can be: up to 4096 classes (2048 of float64) a row stays in the registers of its threads, part of a warp, a warp or a
- * block, and longer ones are read a second time from the cache. One exchange between the threads of a row: the maximum and the sum of
- * squares travel together (rows.cuh).
+ * block, and longer ones are read a second time from the cache. One exchange between the threads of a row: the maximum
+ * and the sum of squares travel together (rows.cuh).
  */
 #include "rows.cuh"
 
@@ -13,13 +13,12 @@ namespace
 {
 
 template <typename element, bool resident>
-__global__ void __launch_bounds__(sumix_row_threads<typename sumix_compute<element>::real>::most)
+__global__ void __launch_bounds__(sumix_row_threads<typename sumix_compute<element>::real>::most, 1)
     uncertainty_forward(int64_t n, int64_t k, int width, bool vectors, const element *__restrict__ x,
                         element *__restrict__ u)
 {
   typedef typename sumix_compute<element>::real real;
-  __shared__ struct sumix_row_scratch<real> scratch;
-  struct sumix_row_reducer<real> over = {&scratch, width, 0};
+  struct sumix_row_reducer<real> over = {(struct sumix_row_scratch<real> *)SUMIX_DYNAMIC_SHARED(), width, 0};
   const struct sumix_row_group group = sumix_row_group_of(k, width, vectors);
   const int64_t a_block = blockDim.x / width, visits = sumix_visits<resident>(&group);
   for (int64_t first = blockIdx.x * a_block; first < n; first += gridDim.x * a_block) {
@@ -39,13 +38,12 @@ __global__ void __launch_bounds__(sumix_row_threads<typename sumix_compute<eleme
 }
 
 template <typename element, bool resident>
-__global__ void __launch_bounds__(sumix_row_threads<typename sumix_compute<element>::real>::most)
+__global__ void __launch_bounds__(sumix_row_threads<typename sumix_compute<element>::real>::most, 1)
     uncertainty_backward(int64_t n, int64_t k, int width, bool vectors, const element *__restrict__ u,
                          const element *__restrict__ grad_u, element *__restrict__ grad_x)
 {
   typedef typename sumix_compute<element>::real real;
-  __shared__ struct sumix_row_scratch<real> scratch;
-  struct sumix_row_reducer<real> over = {&scratch, width, 0};
+  struct sumix_row_reducer<real> over = {(struct sumix_row_scratch<real> *)SUMIX_DYNAMIC_SHARED(), width, 0};
   const struct sumix_row_group group = sumix_row_group_of(k, width, vectors);
   const int64_t a_block = blockDim.x / width, visits = sumix_visits<resident>(&group);
   for (int64_t first = blockIdx.x * a_block; first < n; first += gridDim.x * a_block) {
@@ -74,13 +72,14 @@ struct forward {
     const struct sumix_row_plan plan = sumix_plan_rows<typename sumix_compute<element>::real>(a->k);
     const int64_t bytes = sumix_visit_bytes<element>();
     const bool vectors = sumix_is_aligned(a->x, bytes) && sumix_is_aligned(a->u, bytes);
+    const size_t shared = sizeof(struct sumix_row_scratch<typename sumix_compute<element>::real>);
     const unsigned grid = sumix_grid(a->n, plan.threads / plan.width);
     if (plan.resident)
-      SUMIX_LAUNCH((uncertainty_forward<element, true>), grid, plan.threads, 0, stream, a->n, a->k, (int)plan.width,
-                   vectors, (const element *)a->x, (element *)a->u);
+      SUMIX_LAUNCH((uncertainty_forward<element, true>), grid, plan.threads, shared, stream, a->n, a->k,
+                   (int)plan.width, vectors, (const element *)a->x, (element *)a->u);
     else
-      SUMIX_LAUNCH((uncertainty_forward<element, false>), grid, plan.threads, 0, stream, a->n, a->k, (int)plan.width,
-                   vectors, (const element *)a->x, (element *)a->u);
+      SUMIX_LAUNCH((uncertainty_forward<element, false>), grid, plan.threads, shared, stream, a->n, a->k,
+                   (int)plan.width, vectors, (const element *)a->x, (element *)a->u);
   }
 };
 struct backward {
@@ -90,13 +89,14 @@ struct backward {
     const int64_t bytes = sumix_visit_bytes<element>();
     const bool vectors =
         sumix_is_aligned(a->u, bytes) && sumix_is_aligned(a->grad_u, bytes) && sumix_is_aligned(a->grad_x, bytes);
+    const size_t shared = sizeof(struct sumix_row_scratch<typename sumix_compute<element>::real>);
     const unsigned grid = sumix_grid(a->n, plan.threads / plan.width);
     if (plan.resident)
-      SUMIX_LAUNCH((uncertainty_backward<element, true>), grid, plan.threads, 0, stream, a->n, a->k, (int)plan.width,
-                   vectors, (const element *)a->u, (const element *)a->grad_u, (element *)a->grad_x);
+      SUMIX_LAUNCH((uncertainty_backward<element, true>), grid, plan.threads, shared, stream, a->n, a->k,
+                   (int)plan.width, vectors, (const element *)a->u, (const element *)a->grad_u, (element *)a->grad_x);
     else
-      SUMIX_LAUNCH((uncertainty_backward<element, false>), grid, plan.threads, 0, stream, a->n, a->k, (int)plan.width,
-                   vectors, (const element *)a->u, (const element *)a->grad_u, (element *)a->grad_x);
+      SUMIX_LAUNCH((uncertainty_backward<element, false>), grid, plan.threads, shared, stream, a->n, a->k,
+                   (int)plan.width, vectors, (const element *)a->u, (const element *)a->grad_u, (element *)a->grad_x);
   }
 };
 
