@@ -1,6 +1,6 @@
 /* From a float or double to the nearest integer, ties to even, as a compiler vectorises it and as a GPU does it without
- * its slow conversions: adding 1.5 * 2^23 (2^52) leaves the sum so large that its last bit is a whole. For |value| below
- * 2^22 (2^51), which every mean of integers of the type lies within.
+ * its slow conversions: adding 1.5 * 2^23 (2^52) leaves the sum so large that its last bit is a whole. For |value|
+ * below 2^22 (2^51), which every mean of integers of the type lies within.
  */
 #ifndef SUMIX_ROUNDING_H
 #define SUMIX_ROUNDING_H

@@ -19,8 +19,8 @@ struct sumix_mix_inplace_args {
 
 /* CUDA: a batch is mixed slice by slice, each of so many bytes of every sample, which fit in 32 MiB of scratch whatever
  * the boxes are: the host does not know them. A byte of a box that is not resized depends on the same byte of the
- * partner alone, so a slice may be any 16 of them. A resized one depends on all of its plane: there a slice is one plane
- * at least, and the scratch as large as that plane of all samples. */
+ * partner alone, so a slice may be any 16 of them. A resized one depends on all of its plane: there a slice is one
+ * plane at least, and the scratch as large as that plane of all samples. */
 static inline int64_t sumix_mix_inplace_slice(const struct sumix_mix_inplace_args *a)
 {
   const struct sumix_layout *l = &a->layout;

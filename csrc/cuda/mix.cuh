@@ -1,9 +1,10 @@
-/* What the mixing kernels share: reading boxes, partners and ratios; where in its plane a position of a sample lies, and
- * which of 16 bytes there are in a box; elements of any dtype, and means of them.
+/* What the mixing kernels share: reading boxes, partners and ratios; where in its plane a position of a sample lies,
+ * and which of 16 bytes there are in a box; elements of any dtype, and means of them.
  *
  * Work is shared out by samples and parts: a block takes MIX_THREADS * MIX_ITEMS vectors of one sample at a time. What
- * depends on the sample alone is then the same for the block, and the rest of the arithmetic needs no division: a thread
- * finds out once where its first vector lies, and goes on by a stride whose rows and columns the host has worked out.
+ * depends on the sample alone is then the same for the block, and the rest of the arithmetic needs no division: a
+ * thread finds out once where its first vector lies, and goes on by a stride whose rows and columns the host has worked
+ * out.
  */
 #ifndef SUMIX_CUDA_MIX_CUH
 #define SUMIX_CUDA_MIX_CUH
@@ -11,8 +12,8 @@
 #include "../rounding.h"
 #include "common.cuh"
 
-/* MIX_BLOCKS on a multiprocessor, more where registers allow: without it ptxas spills to come to 64 registers exactly, and
- * some 80 still leave more loads under way than memory has time for. */
+/* MIX_BLOCKS on a multiprocessor, more where registers allow: without it ptxas spills to come to 64 registers exactly,
+ * and some 80 still leave more loads under way than memory has time for. */
 enum { MIX_THREADS = 256, MIX_ITEMS = 4, MIX_BLOCKS = 2 };
 
 /* ---- A sample's parts ---- */
@@ -45,8 +46,8 @@ __device__ inline struct mix_box mix_box_at(const int64_t *__restrict__ boxes, i
   return box;
 }
 
-/* The same, checked, in images of height x width. Where every sample's own box is checked, a gradient need not check those
- * of the others: a box says what is selected, not where it is read. */
+/* The same, checked, in images of height x width. Where every sample's own box is checked, a gradient need not check
+ * those of the others: a box says what is selected, not where it is read. */
 __device__ inline struct mix_box mix_read_box(const int64_t *__restrict__ boxes, int64_t i, int64_t height,
                                               int64_t width, int64_t pixel)
 {

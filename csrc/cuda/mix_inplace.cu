@@ -2,9 +2,10 @@
  *
  * As in csrc/cpu/mix_inplace.c, an image may be a partner and be pasted into at once, so what the boxes will hold is
  * first put aside, by one launch, then pasted by another. The host does not know the boxes, nor waits to be told: the
- * scratch has room for slices of all samples as if boxes were full (csrc/args/mix_inplace.h), of 32 MiB where slices may
- * be cut anywhere; a larger batch takes more rounds of two launches. Of the 32 MiB only what lies in boxes is touched,
- * most of it in the second-level cache, so that memory moves the boxes' bytes twice and the rest of the batch not at all.
+ * scratch has room for slices of all samples as if boxes were full (csrc/args/mix_inplace.h), of 32 MiB where slices
+ * may be cut anywhere; a larger batch takes more rounds of two launches. Of the 32 MiB only what lies in boxes is
+ * touched, most of it in the second-level cache, so that memory moves the boxes' bytes twice and the rest of the batch
+ * not at all.
  *
  * A slice of the scratch is laid out as in the batch. Threads take vectors of it in flat order, as mix_box does, and
  * leave alone what is in no box; at a box's edge the one thread that has the vector puts its bytes together, so no two
