@@ -40,10 +40,54 @@ class Kernel:
 
 # fmt: off
 KERNELS = {
-    "uncertainty_forward": Kernel(),
-    "uncertainty_backward": Kernel(),
+    "uncertainty_forward": Kernel(38, 3072, "a thread loads 16 bytes at once: 24 warps have what memory can deliver"),
+    "uncertainty_backward": Kernel(25, 3072, "the same; streamed rows the least"),
+    "semantic_distance_rows": Kernel(25, 3072, "four elements of two rows a thread, each with exponentials of its own"),
+    "loss_rows": Kernel(12, 3616, "twelve elements a thread, each with its exponentials; float64 the least"),
+    "loss_sum_up": Kernel(50, 256, "one block"),
+    "loss_reduce": Kernel(50, 256, "one block"),
+    "loss_scale": Kernel(),
+    "loss_scale_samples": Kernel(50, 256, "a thread loads 16 bytes of three rows at once"),
+    "mask_cut": Kernel(12, 40960, "an image lies in shared memory; 1024 threads where it does not"),
+    "mask_sample": Kernel(75),
+    "masked_similarity_shares": Kernel(12, 0, "64-bit edges of cells; a few microseconds in all"),
+    "masked_similarity_many_places": Kernel(25, 32000, "a thread has several loads under way"),
+    "masked_similarity_few_places": Kernel(25, 0, "256 places of a channel in registers"),
+    "masked_similarity_channels_last": Kernel(25, 32000, "a thread has several loads under way"),
+    "soft_labels_forward": Kernel(75),
+    "mix_linear_forward": Kernel(38, 0, "four loads of 16 bytes a thread under way, of two images"),
+    "mix_linear_backward": Kernel(50, 0, "sums of two vectors in registers"),
+    "mix_box_forward": Kernel(38, 0, "four loads of 16 bytes a thread under way"),
+    "mix_box_backward": Kernel(38, 0, "sums of two vectors in registers"),
+    "mix_inplace_paste": Kernel(50, 0, "four loads of 16 bytes a thread under way"),
+    "mix_inplace_put_aside": Kernel(38, 0, "the same"),
+    "mix_inplace_put_aside_resized": Kernel(25, 0, "where an element comes from takes arithmetic"),
+    "mix_mask_forward": Kernel(25, 0, "weights and several vectors of two images in registers"),
+    "mix_mask_gather": Kernel(25, 0, "the same"),
+    "mix_normalize_forward": Kernel(25, 0, "weights, several vectors of two images and where they come from"),
+    "mix_resize_fill": Kernel(25, 0, "where an element comes from takes arithmetic"),
+    "mix_resize_gather": Kernel(25, 0, "the same"),
+    "saliency_whole": Kernel(16, 47104, "an image lies in shared memory"),
+    "saliency_range": Kernel(),
+    "saliency_smooth": Kernel(33, 0, "float64 the least"),
+    "saliency_integrate": Kernel(42, 0, "strips lie in shared memory"),
+    "saliency_compare": Kernel(38, 0, "24 vectors of entries a thread"),
+    "saliency_finish": Kernel(83),
+    "saliency_place": Kernel(),
+    "sample_lam": Kernel(75),
+    "sample_box": Kernel(62),
+    "sample_cut_box": Kernel(75),
+    "sample_any": Kernel(),
+    "sample_cycle": Kernel(75),
+    "sample_ranks": Kernel(75),
+    "sample_turn": Kernel(67, 0, "one block"),
+    "sample_noise": Kernel(),
+    "sample_seed": Kernel(),
 }
 # fmt: on
+
+
+MOST_SHARED = 48 * 1024  # a block's, without asking the driver for more
 
 
 @dataclass(frozen=True)
@@ -191,6 +235,8 @@ def judge(measured: list[Measured], every: bool) -> tuple[list[Row], list[str]]:
             continue
         if one.spills > 0 or one.stack > 0:
             wrong.append(f"{where}: {one.spills} bytes of spills, {one.stack} bytes of stack")
+        if one.shared + asked.dynamic > MOST_SHARED:
+            wrong.append(f"{where}: {one.shared} + {asked.dynamic} bytes of shared memory, of {MOST_SHARED} at most")
         at = MULTIPROCESSORS[".".join(re.fullmatch(r"sm_(\d+)(\d)[af]?", one.architecture).groups())]
         percent = occupancy(at, one.threads, one.registers, one.shared + asked.dynamic)
         if one.base not in KERNELS:

@@ -35,7 +35,7 @@ struct sumix_masked_similarity_args {
 };
 
 /* CUDA keeps the sums of an image's places in shared memory while they grow, if there are no more. */
-enum { SUMIX_MASKED_SIMILARITY_IN_SHARED = 4096 };
+enum { SUMIX_MASKED_SIMILARITY_IN_SHARED = 4000 };
 
 /* The evidence, (n, h, w) double, and the sums of places, (n, frames, h, w) real, that shared memory does not hold.
  * None where the mix keeps the same everywhere, so that no map is looked at, or where objects are the evidence. */

@@ -31,11 +31,6 @@
 namespace
 {
 
-/* Threads of a block at most: 128 registers a thread for float, 255 for double. */
-template <typename real> struct loss_threads {
-  enum { most = sizeof(real) == 8 ? 256 : 512 };
-};
-
 template <typename real> struct loss_shared {
   struct sumix_row_scratch<real> scratch;
   real e_y[2], t_y[2];
@@ -92,7 +87,7 @@ __device__ struct loss_classification<real> loss_class_weights(const struct sumi
                                                                const struct loss_sample<real> *sample, real ratio)
 {
   const real *const weight = (const real *)a->class_weight;
-  const real hard = (real)(1 - a->label_smoothing), soft = (real)(a->label_smoothing / (double)a->k);
+  const real smoothing = (real)a->label_smoothing, hard = 1 - smoothing, soft = smoothing / (real)a->k;
   struct loss_classification<real> c = {
     0, 0, 0, (real)a->k
   };
@@ -207,7 +202,7 @@ __device__ void loss_add_taker(struct loss_block<element> *block, const struct s
 
 /* ratios_alone: only lam~ of each sample, for those who need it before the first row. */
 template <typename element, bool resident>
-__global__ void __launch_bounds__(loss_threads<typename sumix_compute<element>::real>::most, 1)
+__global__ void __launch_bounds__(sumix_row_threads<typename sumix_compute<element>::real>::most, 1)
     loss_rows(struct sumix_loss_args a, bool vectors, bool ratios_alone)
 {
   typedef typename sumix_compute<element>::real real;
@@ -301,7 +296,7 @@ template <typename real> __global__ void __launch_bounds__(1024) loss_reduce(str
 template <typename element> static void launch_rows(const struct sumix_loss_args *a, bool ratios_alone, void *stream)
 {
   typedef typename sumix_compute<element>::real real;
-  const struct sumix_row_plan plan = sumix_plan_blocks(a->k, loss_threads<real>::most);
+  const struct sumix_row_plan plan = sumix_plan_blocks(a->k, sumix_row_threads<real>::most);
   const int64_t bytes = sumix_visit_bytes<element>(), grad_bytes = sumix_visit_bytes<real>();
   const bool vectors = sumix_is_aligned(a->z, bytes) && sumix_is_aligned(a->r, bytes) &&
                        sumix_is_aligned(a->v, bytes) && sumix_is_aligned(a->u, bytes) &&

@@ -38,7 +38,7 @@ template <typename element> __global__ void __launch_bounds__(LOSS_BACKWARD_THRE
   }
 }
 
-template <typename element> __global__ void __launch_bounds__(1024)
+template <typename element> __global__ void __launch_bounds__(512)
     loss_scale_samples(struct sumix_loss_backward_args a, bool vectors)
 {
   typedef typename sumix_compute<element>::real real;
@@ -84,7 +84,7 @@ struct backward {
                          sumix_is_aligned(a->out_z, out_bytes) && sumix_is_aligned(a->out_v, out_bytes) &&
                          sumix_is_aligned(a->out_u, out_bytes);
     if (a->per_sample)
-      SUMIX_LAUNCH(loss_scale_samples<element>, sumix_grid(a->n, 1), sumix_plan_blocks(a->k, 1024).threads,
+      SUMIX_LAUNCH(loss_scale_samples<element>, sumix_grid(a->n, 1), sumix_plan_blocks(a->k, 512).threads,
                    SUMIX_WARP * sizeof(int64_t), stream, *a, aligned);
     else
       SUMIX_LAUNCH(loss_scale<element>, sumix_grid(count, a_block), LOSS_BACKWARD_THREADS, 0, stream, *a, count,

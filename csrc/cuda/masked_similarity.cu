@@ -94,7 +94,7 @@ template <typename real> __device__ real *sums_of(const struct sumix_masked_simi
 
 /* (d, places) of up to 32 held places: a warp a channel, a lane holding places lane, lane + 32, ... of each of
  * `channels` at a time. */
-template <typename element, int held, int channels> __global__ void __launch_bounds__(THREADS)
+template <typename element, int held, int channels> __global__ void __launch_bounds__(THREADS, 1)
     masked_similarity_few_places(const struct sumix_masked_similarity_args a)
 {
   typedef typename sumix_compute<element>::real real;
@@ -148,7 +148,7 @@ template <typename element, int held, int channels> __global__ void __launch_bou
 
 /* (d, places) of any number of places: the means of a chunk of channels, a warp a channel; then their products, a
  * thread a place, from the cache. */
-template <typename element> __global__ void __launch_bounds__(THREADS)
+template <typename element> __global__ void __launch_bounds__(THREADS, 1)
     masked_similarity_many_places(const struct sumix_masked_similarity_args a)
 {
   typedef typename sumix_compute<element>::real real;
@@ -189,7 +189,7 @@ template <typename element> __global__ void __launch_bounds__(THREADS)
 }
 
 /* (places, d): `width` channels a lane, places shared by the warps; the second read of a chunk is from the cache. */
-template <typename element, int width> __global__ void __launch_bounds__(THREADS)
+template <typename element, int width> __global__ void __launch_bounds__(THREADS, 1)
     masked_similarity_channels_last(const struct sumix_masked_similarity_args a)
 {
   typedef typename sumix_compute<element>::real real;
@@ -293,7 +293,7 @@ __device__ double evidence_at(const struct sumix_masked_similarity_args &a, int6
 }
 
 /* lanes: that share a cell, a power of two. */
-template <typename element> __global__ void __launch_bounds__(SHARE_THREADS)
+template <typename element> __global__ void __launch_bounds__(SHARE_THREADS, 1)
     masked_similarity_shares(const struct sumix_masked_similarity_args a, int lanes)
 {
   typedef typename sumix_compute<element>::real real;

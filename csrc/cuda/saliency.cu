@@ -147,7 +147,7 @@ template <typename element> __global__ void __launch_bounds__(THREADS)
   }
 }
 
-template <typename element> __global__ void __launch_bounds__(THREADS)
+template <typename element> __global__ void __launch_bounds__(THREADS, 1)
     saliency_smooth(const struct sumix_saliency_args a, const struct group g)
 {
   typedef typename sumix_compute<element>::real real;

@@ -3,7 +3,7 @@
  *   alpha = scale * e / ||e||_2,   e = exp(sign (softmax(r) - softmax(z))), softmax(r) without the class `masked`
  *
  * One launch. Device memory sees one read of each row of z and r and one write of alpha, the least there can be; the
- * rows of up to 4096 classes (2048 of float64) stay in registers, longer ones are read twice more from the cache. Two
+ * rows of up to 2048 classes (1024 of float64) stay in registers, longer ones are read twice more from the cache. Two
  * exchanges between the threads of a row: both softmaxes, then the norm.
  */
 #include "distance.cuh"

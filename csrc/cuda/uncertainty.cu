@@ -3,7 +3,7 @@
  *   u = e / ||e||_2, e = exp(x - max x);   grad_x = u (grad_u - u <u, grad_u>)
  *
  * One launch each way. Device memory sees one read of each input row and one write of each output row, the least there
- * can be: up to 4096 classes (2048 of float64) a row stays in the registers of its threads, part of a warp, a warp or a
+ * can be: up to 2048 classes (1024 of float64) a row stays in the registers of its threads, part of a warp, a warp or a
  * block, and longer ones are read a second time from the cache. One exchange between the threads of a row: the maximum
  * and the sum of squares travel together (rows.cuh).
  */
@@ -13,7 +13,7 @@ namespace
 {
 
 template <typename element, bool resident>
-__global__ void __launch_bounds__(sumix_row_threads<typename sumix_compute<element>::real>::most, 1)
+__global__ void __launch_bounds__(sumix_row_threads<typename sumix_compute<element>::real>::most, 2)
     uncertainty_forward(int64_t n, int64_t k, int width, bool vectors, const element *__restrict__ x,
                         element *__restrict__ u)
 {
