@@ -5,10 +5,14 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 comma := ,
 BIN := $(VENV)/bin
-SOURCES := setup.py pyproject.toml $(wildcard csrc/*.[ch] csrc/args/*.h csrc/cpu/*.[ch] csrc/cuda/*.cu csrc/cuda/*.cuh)
+SOURCES := setup.py pyproject.toml $(wildcard csrc/*.[ch] csrc/args/*.h csrc/cpu/*.[ch] csrc/cuda/*)
+# What nvcc, where there is one, compiles for: this machine's GPUs, or one architecture, so that it takes no longer than it
+# must.
+TORCH_CUDA_ARCH_LIST ?= $(if $(shell command -v nvidia-smi),native,8.0)
+export TORCH_CUDA_ARCH_LIST
 C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
 
-.PHONY: demo quick test unit sanitize races emulated emulated-races emulated-extension lint bench clean
+.PHONY: demo quick test unit sanitize races emulated emulated-races emulated-extension registers lint bench gpu clean
 
 demo: $(VENV)/built
 	$(BIN)/python -m benchmarks.demo
@@ -86,30 +90,31 @@ build/races/%: tests/c/%.c $(wildcard tests/c/*.h) $(KERNELS:%=build/races/cpu/%
 
 # The CUDA kernels on the CPU (tests/cuda_emulation): the same C tests, whose reference loops know nothing of either, with
 # the emulated kernels in the CPU kernels' place. Under AddressSanitizer; `make emulated-races` under ThreadSanitizer.
-UNRESOLVED := -Wl,--unresolved-symbols=ignore-all
 EMULATED_TESTS := $(filter-out test_maths test_device,$(C_TESTS))
 CUDA_HEADERS := $(HEADERS) $(wildcard csrc/cuda/*.cuh tests/cuda_emulation/*.h)
 CXX_FLAGS := -std=c++20 -g -O1 -Wall -Wextra -Wno-unknown-pragmas $(if $(SUMIX_WERROR),-Werror)
 
-emulated: FLAGS = $(call SANITIZE,address$(comma)undefined)
+build/emulated/%: FLAGS = $(call SANITIZE,address$(comma)undefined)
 emulated: $(EMULATED_TESTS:%=build/emulated/%)
 	@for t in $^; do $$t || exit 1; done
 
-emulated-races: FLAGS = $(call SANITIZE,thread)
+build/emulated_races/%: FLAGS = $(call SANITIZE,thread) -DSUMIX_MOST_BLOCKS=3
 emulated-races: $(EMULATED_TESTS:%=build/emulated_races/%)
 	@for t in $^; do $$t || exit 1; done
 
-# Shared memory has a section of its own, which AddressSanitizer leaves out unless told.
-SECTIONS = $(shell echo 'int x;' | $(CXX) -x c++ -fsanitize-sections=sumix_shared -c - -o /dev/null 2>/dev/null && echo -fsanitize-sections=sumix_shared)
+# Shared memory is what a kernel file has of .bss, and gets a section of its own, which the emulator fills anew for every
+# block. Not by an attribute: gcc forgets those of a template's variables.
+AS_SHARED = objcopy --rename-section .bss=sumix_shared,alloc,load,data,contents $@$(1)
 define CUDA_KERNEL
 	@mkdir -p $(@D)
 	@echo "$(CXX) $@"
-	@$(CXX) $(CXX_FLAGS) $(FLAGS) $(SECTIONS) $(EXACT) -Itests/cuda_emulation -x c++ -c $< -o $@
+	@$(CXX) $(CXX_FLAGS) $(FLAGS) $(EXACT) -Itests/cuda_emulation -x c++ -c $< -o $@
+	@$(if $(filter %.cu,$<),$(AS_SHARED))
 endef
 define EMULATED_TEST
 	@echo "$(CC) $@"
 	@$(CC) $(C_FLAGS) $(FLAGS) $(EXACT) -DSUMIX_TEST_CUDA -c $< -o $@.o
-	@$(CXX) $(FLAGS) $@.o $(filter %.o,$^) $(UNRESOLVED) -lm -lpthread -ldl -o $@
+	@$(CXX) $(FLAGS) $@.o $(filter %.o,$^) -Wl,-z,now -lm -lpthread -ldl -o $@
 endef
 EMULATED := fibres as_cpu $(patsubst csrc/cuda/%.cu,%,$(filter-out csrc/cuda/device.cu,$(wildcard csrc/cuda/*.cu)))
 
@@ -143,7 +148,8 @@ build/planted/thread: FLAGS = $(call SANITIZE,thread)
 build/planted/%: tests/cuda_emulation/planted.cu $(CUDA_HEADERS) build/extension/cuda/fibres.o
 	@mkdir -p $(@D)
 	@echo "$(CXX) $@"
-	@$(CXX) $(CXX_FLAGS) $(FLAGS) $(SECTIONS) -Itests/cuda_emulation -x c++ -c $< -o $@.o
+	@$(CXX) $(CXX_FLAGS) $(FLAGS) -Itests/cuda_emulation -x c++ -c $< -o $@.o
+	@$(call AS_SHARED,.o)
 	@$(CXX) $(FLAGS) $@.o build/extension/cuda/fibres.o -ldl -o $@
 
 # The whole extension with the emulated kernels: sumix.so in the place of sumix._C, sumix_emulated.so beside it, which
@@ -174,13 +180,17 @@ build/extension/%.so: csrc/module.c $(EXTENSION)
 	@echo "$(CC) $@"
 	@$(CC) $(C_FLAGS) -fPIC -fexceptions -fvisibility=hidden -DSUMIX_CUDA_EMULATED -DSUMIX_NAMESPACE='"$*"' -I$(PYTHON_INCLUDE) \
 	  -c $< -o build/extension/$*_module.o
-	@$(CXX) -shared build/extension/$*_module.o $(EXTENSION) $(UNRESOLVED) -lm -lpthread -ldl -o $@
+	@$(CXX) -shared build/extension/$*_module.o $(EXTENSION) -lm -lpthread -ldl -o $@
+
+# Registers, spills and occupancy of the CUDA kernels, on every architecture; needs nvcc, and no GPU.
+registers:
+	@$(PYTHON) tests/check_registers.py
 
 lint: $(VENV)/packages
 	$(BIN)/pip install -q -e ".[dev]" --no-build-isolation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror csrc/*.[ch] $(wildcard csrc/args/*.h csrc/cuda/*) csrc/cpu/*.[ch] tests/c/*.[ch]
+	$(BIN)/clang-format --dry-run --Werror csrc/*.[ch] $(wildcard csrc/args/*.h csrc/cuda/*.h csrc/cuda/*.cuh csrc/cuda/*.cu) csrc/cpu/*.[ch] tests/c/*.[ch]
 
 bench: $(VENV)/built
 	$(BIN)/python -m benchmarks.bench_loss --json runs/bench/loss.json
@@ -190,6 +200,11 @@ bench: $(VENV)/built
 	$(BIN)/python -m benchmarks.bench_mask --json runs/bench/mask.json
 	$(BIN)/python -m benchmarks.bench_sample --json runs/bench/sample.json
 	$(BIN)/python -m benchmarks.bench_masked_similarity --json runs/bench/masked_similarity.json
+
+# Where there is a GPU, and not in CI: the tests that need one, and every bench on it.
+gpu: $(VENV)/built
+	$(BIN)/python -m pytest -q -m cuda -rs
+	$(BIN)/python -m benchmarks.gpu --json runs/gpu/gpu.json
 
 clean:
 	rm -rf build dist runs $(VENV) sumix/*.so *.egg-info

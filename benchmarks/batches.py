@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.common import Contestant, Group, distance
+from benchmarks.common import CPU, Contestant, Group, distance
 
 SIZES = {(100, 3, 32, 32): 100, (128, 3, 64, 64): 200, (64, 3, 224, 224): 1000}  # and the number of classes
 DTYPES = ("float32", "uint8")
@@ -23,6 +23,7 @@ class Batch:
     shape: tuple[int, int, int, int]
     dtype: torch.dtype
     classes: int
+    device: torch.device = CPU
 
     @cached_property
     def generator(self) -> torch.Generator:
@@ -31,15 +32,15 @@ class Batch:
     @cached_property
     def images(self) -> Tensor:
         if self.dtype is torch.uint8:
-            return torch.randint(256, self.shape, dtype=torch.uint8, generator=self.generator)
-        return torch.randn(self.shape, generator=self.generator)
+            return torch.randint(256, self.shape, dtype=torch.uint8, generator=self.generator).to(self.device)
+        return torch.randn(self.shape, generator=self.generator).to(self.device)
 
     @cached_property
     def codes(self) -> Tensor:
         """(N, C - 1), a colour a sample, from 0 to 250; no two are alike, nor three on a line."""
         n, channels = self.shape[:2]
         i = torch.arange(n).unsqueeze(1)
-        return ((i + 1) ** torch.arange(1, channels) % 251).to(self.dtype)
+        return ((i + 1) ** torch.arange(1, channels) % 251).to(self.device, self.dtype)
 
     @property
     def coded_images(self) -> Tensor:
@@ -51,21 +52,21 @@ class Batch:
 
     @cached_property
     def labels(self) -> Tensor:
-        return torch.arange(self.shape[0])
+        return torch.arange(self.shape[0], device=self.device)
 
     @cached_property
     def perm(self) -> Tensor:
-        return torch.randperm(self.shape[0], generator=self.generator)
+        return torch.randperm(self.shape[0], generator=self.generator).to(self.device)
 
     @cached_property
     def lam(self) -> Tensor:
-        return torch.rand(self.shape[0], generator=self.generator)
+        return torch.rand(self.shape[0], generator=self.generator).to(self.device)
 
     @cached_property
     def box(self) -> Tensor:
         """(N, 4): boxes of CutMix for `lam`, clipped to the image."""
         _, _, height, width = self.shape
-        side = (1 - self.lam).sqrt()
+        side = (1 - self.lam.cpu()).sqrt()
 
         def ends(length: int) -> tuple[Tensor, Tensor]:
             half = (side * length).long() // 2
@@ -73,7 +74,7 @@ class Batch:
             return (centre - half).clamp(min=0), (centre + half).clamp(max=length)
 
         (x1, x2), (y1, y2) = ends(width), ends(height)
-        return torch.stack([x1, y1, x2, y2], dim=1)
+        return torch.stack([x1, y1, x2, y2], dim=1).to(self.device)
 
     @cached_property
     def mask(self) -> Tensor:
@@ -81,7 +82,7 @@ class Batch:
         n, _, height, width = self.shape
         coarse = torch.randn(n, 1, 4, 4, generator=self.generator)
         smooth = F.interpolate(coarse, size=(height, width), mode="bilinear")[:, 0]
-        return (0.5 + 4 * smooth).clamp(0, 1)
+        return (0.5 + 4 * smooth).clamp(0, 1).to(self.device)
 
     @property
     def params(self) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def clone(x: Tensor) -> Contestant:
     return Contestant("clone()", x.clone, lambda: distance((x.clone(),), (x,)))
 
 
-def batches(dtypes: list[str], quick: bool) -> list[Batch]:
+def batches(dtypes: list[str], quick: bool, device: torch.device = CPU) -> list[Batch]:
     """A batch of every size, or of the first one, in every dtype."""
     sizes = list(SIZES.items())[: 1 if quick else None]
-    return [Batch(shape, getattr(torch, dtype), classes) for shape, classes in sizes for dtype in dtypes]
+    return [Batch(shape, getattr(torch, dtype), classes, device) for shape, classes in sizes for dtype in dtypes]

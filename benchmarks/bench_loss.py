@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import memory
-from benchmarks.common import Contestant, Group, Report, distance, main, parser, table
+from benchmarks.common import CPU, Contestant, Group, Report, distance, main, parser, table
 from sumix import MixTarget, SUMixLoss, SUMixOutput, ops, reference
 
 EPILOG = """\
@@ -50,6 +50,7 @@ class Problem:
     k: int
     dtype: torch.dtype
     setting: str
+    device: torch.device = CPU
 
     @cached_property
     def rows(self) -> tuple[Tensor, ...]:
@@ -57,7 +58,7 @@ class Problem:
         generator = torch.Generator().manual_seed(self.n * self.k)
         z, r, v, u = (3 * torch.randn(self.n, self.k, generator=generator) for _ in range(4))
         rows = z, r, reference.uncertainty(v), reference.uncertainty(u)
-        return tuple(row.to(self.dtype).requires_grad_(i != 1) for i, row in enumerate(rows))
+        return tuple(row.to(self.device, self.dtype).requires_grad_(i != 1) for i, row in enumerate(rows))
 
     @cached_property
     def target(self) -> MixTarget:
@@ -65,7 +66,7 @@ class Problem:
         generator = torch.Generator().manual_seed(self.n + self.k)
         y = torch.randint(self.k, (self.n,), generator=generator)
         perm = torch.randperm(self.n, generator=generator)
-        return MixTarget(y_a=y, y_b=y[perm], lam=torch.full((self.n,), 0.625), perm=perm)
+        return MixTarget(y_a=y, y_b=y[perm], lam=torch.full((self.n,), 0.625), perm=perm).to(self.device)
 
     def gradients(self, loss: Tensor) -> tuple[Tensor, ...]:
         """The loss, and its gradients to all rows but the raw logits, which have none."""
@@ -114,23 +115,21 @@ def losses(problem: Problem) -> dict[str, Callable[[], Tensor]]:
     return ways
 
 
-def compare(report: Report, problem: Problem, only: Sequence[str]) -> None:
+def comparison(problem: Problem, only: Sequence[str]) -> Group:
     """The first table."""
     torch.compiler.reset()  # else a few sizes later it refuses to compile the same function again
     ways = losses(problem)
     contestants = [problem.contestant(name, ways[name]) for name in only if name in ways]
     z = problem.rows[0]
-    block = torch.rand(7 * z.numel() // 2).to(z.dtype)
+    block = torch.rand(7 * z.numel() // 2, device=z.device).to(z.dtype)
     contestants.append(Contestant("clone()", block.clone, lambda: distance((block.clone(),), (block,))))
-    report.run(
-        Group(
-            name="loss, forward and backward",
-            params=_params(problem),
-            contestants=contestants,
-            tolerance=TOLERANCE[problem.dtype],
-            references=["ops.sumix_loss"],
-            nbytes=7 * z.numel() * z.element_size(),
-        )
+    return Group(
+        name="loss, forward and backward",
+        params=_params(problem),
+        contestants=contestants,
+        tolerance=TOLERANCE[problem.dtype],
+        references=["ops.sumix_loss"],
+        nbytes=7 * z.numel() * z.element_size(),
     )
 
 
@@ -274,7 +273,8 @@ def bench(options: argparse.Namespace) -> None:
     report = Report("loss", options)
     for n, k in sizes:
         for name in options.setting:
-            compare(report, Problem(n, k, dtype, name), ["ops.sumix_loss", "SUMixLoss", *twins, "step-by-step port"])
+            contestants = ["ops.sumix_loss", "SUMixLoss", *twins, "step-by-step port"]
+            report.run(comparison(Problem(n, k, dtype, name), contestants))
     for n, k in sizes:
         take_apart(report, Problem(n, k, dtype, setting))
     show_memory(report, largest, ["ops.sumix_loss", *twins[: 1 if options.quick else None]])

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import peers
-from benchmarks.common import Contestant, Group, Report, distance, main, parser
+from benchmarks.common import CPU, Contestant, Group, Report, distance, main, parser
 from sumix import ops, reference
 from sumix.ops import fmix
 
@@ -34,11 +34,11 @@ GridMix and SmoothMix, parameters and masks: beside clone() of the images they a
 SIZES = ((100, 3, 32, 32), (128, 3, 64, 64), (16, 3, 224, 224))
 
 
-def top_k_groups(n: int, height: int, width: int) -> Iterator[Group]:
+def top_k_groups(n: int, height: int, width: int, device: torch.device = CPU) -> Iterator[Group]:
     """The hard mask and the soft one."""
     pixels = height * width
-    k, soft = torch.full((n,), int(0.4 * pixels)), torch.full((n,), pixels // 10)
-    grey = _grey(n, height, width)
+    k, soft = (torch.full((n,), count, device=device) for count in (int(0.4 * pixels), pixels // 10))
+    grey = _grey(n, height, width, device)
     for name, edge in (("mask_top_k", None), ("mask_top_k, soft edge", soft)):
         ways = {"ops.mask_top_k": partial(ops.mask_top_k, grey, k, edge)}
         if edge is None:
@@ -57,9 +57,9 @@ def top_k_groups(n: int, height: int, width: int) -> Iterator[Group]:
         )
 
 
-def _grey(n: int, height: int, width: int) -> Tensor:
-    scale = fmix.amplitudes(height, width, 3.0, False, False, torch.device("cpu"))
-    normals = ops.sample_normal(n, scale.shape[0], seed=1)
+def _grey(n: int, height: int, width: int, device: torch.device) -> Tensor:
+    scale = fmix.amplitudes(height, width, 3.0, False, False, device)
+    normals = ops.sample_normal(n, scale.shape[0], seed=1, device=device)
     return fmix.low_frequency_image(normals, scale, height, width, False)
 
 
@@ -81,11 +81,12 @@ def _distance(call: Callable[[], Tensor], truth: Tensor) -> float:
 def fmix_group(images: Tensor) -> Group:
     """From ratios to masks."""
     n, _, height, width = images.shape
-    size, lam, seed = (height, width), ops.sample_lam(n, 1.0, seed=2), torch.tensor(3)
-    perm = ops.sample_perm(n, seed=4)
+    size, device = (height, width), images.device
+    lam, seed = ops.sample_lam(n, 1.0, seed=2, device=device), torch.tensor(3, device=device)
+    perm = ops.sample_perm(n, seed=4, device=device)
     scale = fmix.amplitudes(height, width, 3.0, False, False, lam.device)
     normals = ops.sample_normal(n, scale.shape[0], seed=seed)
-    grey, (k, soft, _) = _grey(n, height, width), ops.sample_top_k(lam, height * width, seed=seed)
+    grey, (k, soft, _) = _grey(n, height, width, device), ops.sample_top_k(lam, height * width, seed=seed)
 
     def and_mix(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         mask, exact = ops.fmix_mask(lam, size, seed=seed)
@@ -100,9 +101,9 @@ def fmix_group(images: Tensor) -> Group:
     mixers = {"... and a mix": and_mix}
     if mixup := peers.load("mixup"):
         mixers["mixup, one a batch"] = mixup.FMix()
-    labels = F.one_hot(torch.arange(n), n).float()
+    labels = F.one_hot(torch.arange(n, device=device), n).float()
     for name, mix in mixers.items():
-        contestants.append(Contestant(name, partial(mix, images, labels), partial(_label_error, mix, images.shape)))
+        contestants.append(Contestant(name, partial(mix, images, labels), partial(_label_error, mix, images)))
     parts = {
         "normals": partial(ops.sample_normal, n, scale.shape[0], seed=seed),
         "image": partial(fmix.low_frequency_image, normals, scale, height, width, False),
@@ -116,7 +117,7 @@ def fmix_group(images: Tensor) -> Group:
 
 def _fmix_twin(lam: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """FMix's masks without an op of sumix."""
-    normals = torch.randn(lam.shape[0], size[0], size[1] // 2 + 1, 2)
+    normals = torch.randn(lam.shape[0], size[0], size[1] // 2 + 1, 2, device=lam.device)
     k = (lam * math.prod(size)).floor().long()
     grey = reference.low_frequency_image(normals, size, 3.0, "paper")
     return reference.mask_top_k(grey, k), k / math.prod(size)
@@ -128,18 +129,19 @@ def _mask_error(call: Callable[[], tuple[Tensor, Tensor]], lam: Tensor) -> float
     return max((exact - lam).abs().max().item(), (mask.double().mean(dim=(1, 2)) - exact).abs().max().item())
 
 
-def _label_error(mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], shape: tuple[int, ...]) -> float:
+def _label_error(mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], like: Tensor) -> float:
     """How far images of one grey each are, in the mean, from what their labels name."""
-    n = shape[0]
-    codes = torch.arange(n) / n
-    mixed, labels = mix(codes.view(-1, 1, 1, 1).expand(shape).contiguous(), torch.eye(n))
+    n = like.shape[0]
+    codes = torch.arange(n, device=like.device) / n
+    mixed, labels = mix(codes.view(-1, 1, 1, 1).expand(like.shape).contiguous(), torch.eye(n, device=like.device))
     return (mixed.mean(dim=(1, 2, 3)) - labels @ codes).abs().max().item()
 
 
 def shapes_group(images: Tensor) -> Group:
     """GridMix's and SmoothMix's masks."""
     n, _, height, width = images.shape
-    size, lam, seed = (height, width), ops.sample_lam(n, 1.0, seed=2), torch.tensor(3)
+    size, seed = (height, width), torch.tensor(3, device=images.device)
+    lam = ops.sample_lam(n, 1.0, seed=2, device=images.device)
 
     def grid() -> tuple[Tensor, Tensor]:
         return ops.grid_mask(*ops.sample_grid(n, size, seed=seed), lam, size)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.common import Contestant, Group, Report, distance, main, parser
+from benchmarks.common import CPU, Contestant, Group, Report, distance, main, parser
 from sumix import CutMix, ops, reference
 
 EPILOG = """\
@@ -35,27 +35,29 @@ class Problem:
     layout: str  # of the maps
     mix: str
     evidence: str = "feature"
+    device: torch.device = CPU
 
     @cached_property
     def features(self) -> Tensor:
-        x = torch.randn(self.shape).relu_() + 0.1
+        x = torch.randn(self.shape, device=self.device).relu_() + 0.1
         return x.contiguous(memory_format=torch.channels_last) if self.layout == "channels_last" else x
 
     @cached_property
     def arguments(self) -> dict[str, Any]:
         n, tokens = self.shape[0], len(self.shape) == 3
-        labels = torch.randint(1000, (n,))
-        _, target = CutMix()(torch.zeros(n, 1, self.pixels, self.pixels), labels)
+        labels = torch.randint(1000, (n,), device=self.device)
+        _, target = CutMix()(torch.zeros(n, 1, self.pixels, self.pixels, device=self.device), labels)
         how = {"perm": target.perm, "lam": target.lam, "size": (self.pixels, self.pixels)}
         if self.mix == "boxes":
             how["box"] = target.box
         else:
-            how["mask"] = torch.rand(n, self.pixels, self.pixels)
+            how["mask"] = torch.rand(n, self.pixels, self.pixels, device=self.device)
         if tokens:
             how["grid"] = (14, 14)
         if self.evidence == "cam":
             width = self.shape[2 if tokens else 1]
-            how |= {"evidence": "cam", "labels": labels, "class_weight": torch.randn(1000, width)}
+            weight = torch.randn(1000, width, device=self.device)
+            how |= {"evidence": "cam", "labels": labels, "class_weight": weight}
         return how
 
     def group(self, compiled: bool) -> Group:

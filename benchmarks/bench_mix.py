@@ -65,7 +65,7 @@ def limits(x: Tensor) -> list[Contestant]:
 def normalize_group(batch: Batch) -> Group:
     """mix_normalize beside clone() of its result, and the same step by step."""
     x, perm, box, lam, absent = batch.images, batch.perm, batch.box, batch.lam, None
-    mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    mean, std = torch.tensor(MEAN, device=x.device), torch.tensor(STD, device=x.device)
 
     def step_by_step() -> Tensor:
         return (ops.mix_box(x, box, perm).float() / 255 - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import peers
-from benchmarks.common import Contestant, Group, Report, distance, main, parser
+from benchmarks.common import CPU, Contestant, Group, Report, distance, main, parser
 from sumix import ops, reference
 
 EPILOG = """\
@@ -25,7 +25,6 @@ threads as --threads says. The images are blurred noise. Beneath each table is t
 
 SIZES = [(100, 3, 32, 32), (64, 3, 64, 64), (16, 3, 224, 224)]
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-NONE = torch.empty(0)
 
 
 def images(shape: tuple[int, int, int, int]) -> Tensor:
@@ -47,17 +46,17 @@ def back_to_8_bits(x: Tensor) -> Tensor:
     return (x * STD.view(-1, 1, 1) + MEAN.view(-1, 1, 1)).mul_(255).round_().clamp_(0, 255).byte()
 
 
-def groups(shape: tuple[int, int, int, int]) -> Iterator[Group]:
+def groups(shape: tuple[int, int, int, int], device: torch.device = CPU) -> Iterator[Group]:
     """uint8, then float32."""
-    as_bytes = images(shape)
-    as_floats = (as_bytes / 255 - MEAN.view(-1, 1, 1)) / STD.view(-1, 1, 1)
-    expected = reference.saliency(as_bytes, NONE, NONE, True)
-    peaks = reference.saliency_peak(as_bytes, NONE, NONE, True)
-    detector = peers.opencv_saliency()
-    for x, how in ((as_bytes, {}), (as_floats, {"mean": MEAN, "std": STD})):
+    as_bytes, mean, std, none = (part.to(device) for part in (images(shape), MEAN, STD, torch.empty(0)))
+    as_floats = (as_bytes / 255 - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+    expected = reference.saliency(as_bytes, none, none, True)
+    peaks = reference.saliency_peak(as_bytes, none, none, True)
+    detector = peers.opencv_saliency() if device.type == "cpu" else None
+    for x, how in ((as_bytes, {}), (as_floats, {"mean": mean, "std": std})):
         map_of = partial(ops.saliency, x, order="bgr", **how)
         peak_of = partial(ops.saliency_peak, x, order="bgr", **how)
-        twin = partial(reference.saliency, x, how.get("mean", NONE), how.get("std", NONE), True)
+        twin = partial(reference.saliency, x, how.get("mean", none), how.get("std", none), True)
         calls = {"ops.saliency": map_of, "ops.saliency_peak": peak_of, "eager twin": twin}
         if detector is not None:
             if x.dtype is torch.uint8:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import peers
-from benchmarks.common import Contestant, Group, Report, distance, main, parser
+from benchmarks.common import CPU, Contestant, Group, Report, distance, main, parser
 from sumix import ops, reference
 
 EPILOG = """\
@@ -37,11 +37,13 @@ MANY = 20000
 Draw = Callable[[], Any]
 
 
-def groups(n: int) -> Iterator[Group]:
-    """Of each op, at batch size n."""
-    seed, raw, size = torch.tensor(5), torch.ops.sumix, (SIDE, SIDE)
-    none, labels = torch.empty(0, dtype=torch.int64), torch.arange(n) % 10
-    beta, rng = torch.distributions.Beta(ALPHA, ALPHA), np.random.default_rng(0)
+def groups(n: int, device: torch.device = CPU) -> Iterator[Group]:
+    """Of each op, at batch size n; NumPy and timm, which know no other, on CPU alone."""
+    on_cpu, there = device.type == "cpu", {"device": device}
+    seed, raw, size = torch.tensor(5, **there), torch.ops.sumix, (SIDE, SIDE)
+    none, labels = torch.empty(0, dtype=torch.int64, **there), torch.arange(n, **there) % 10
+    alpha, rng = torch.tensor(ALPHA, **there), np.random.default_rng(0)
+    beta, many = torch.distributions.Beta(alpha, alpha), torch.tensor(1, **there)
 
     yield compare(
         "sample_lam",
@@ -53,15 +55,15 @@ def groups(n: int) -> Iterator[Group]:
             "eager twin": partial(reference.sample_lam, seed, n, ALPHA, 1.0),
         },
         {
-            "ops.sample_lam, drawn": partial(ops.sample_lam, n, ALPHA),
+            "ops.sample_lam, drawn": partial(ops.sample_lam, n, ALPHA, **there),
             "torch": partial(beta.sample, (n,)),
-            "numpy": lambda: torch.from_numpy(rng.beta(ALPHA, ALPHA, n)),
+            **({"numpy": lambda: torch.from_numpy(rng.beta(ALPHA, ALPHA, n))} if on_cpu else {}),
         },
-        reference.sample_lam(torch.tensor(1), MANY, ALPHA, 1.0),
+        reference.sample_lam(many, MANY, ALPHA, 1.0),
     )
     box = (seed, n, *size, 0, ALPHA, 1.0, 0.0, 1.0)
     theirs = {"torch": partial(torch_boxes, beta, n)}
-    if timm := peers.load("timm"):
+    if on_cpu and (timm := peers.load("timm")):
         theirs["timm, elem"] = partial(timm_boxes, timm, rng, n)
     yield compare(
         "sample_box",
@@ -72,8 +74,8 @@ def groups(n: int) -> Iterator[Group]:
             "torch.ops.sumix.sample_box": lambda: raw.sample_box.default(*box)[1],
             "eager twin": lambda: reference.sample_box(*box)[1],
         },
-        {"ops.sample_box, drawn": lambda: ops.sample_box(n, size, alpha=ALPHA)[1], **theirs},
-        reference.sample_box(torch.tensor(1), MANY, *box[2:])[1],
+        {"ops.sample_box, drawn": lambda: ops.sample_box(n, size, alpha=ALPHA, **there)[1], **theirs},
+        reference.sample_box(many, MANY, *box[2:])[1],
     )
     for partners in range(3):
         name, given = ("any", "no_fixed_points", "cross_class")[partners], labels if partners == 2 else none
@@ -88,10 +90,10 @@ def groups(n: int) -> Iterator[Group]:
                 "eager twin": partial(reference.sample_perm, seed, given, n, partners),
             },
             {
-                "ops.sample_perm, drawn": partial(ops.sample_perm, n, **own),
-                **({"torch.randperm": partial(torch.randperm, n)} if partners == 0 else {}),
+                "ops.sample_perm, drawn": partial(ops.sample_perm, n, **own, **there),
+                **({"torch.randperm": partial(torch.randperm, n, **there)} if partners == 0 else {}),
             },
-            torch.arange(n),
+            torch.arange(n, **there),
         )
     for name, peer in (("sample_normal", torch.randn), ("sample_uniform", torch.rand)):
         op, twin, kernel = getattr(ops, name), getattr(reference, name), getattr(raw, name).default
@@ -104,8 +106,8 @@ def groups(n: int) -> Iterator[Group]:
                 f"torch.ops.sumix.{name}": partial(kernel, seed, n, NOISE),
                 "eager twin": partial(twin, seed, n, NOISE),
             },
-            {f"torch.{peer.__name__}": partial(peer, n, NOISE)},
-            twin(torch.tensor(1), 1, MANY),
+            {f"torch.{peer.__name__}": partial(peer, n, NOISE, **there)},
+            twin(many, 1, MANY),
             nbytes=4 * n * NOISE,
         )
 
@@ -141,7 +143,7 @@ def torch_boxes(beta: torch.distributions.Beta, n: int) -> Tensor:
     half = (SIDE * (1 - beta.sample((n,))).sqrt()).long().div(2, rounding_mode="floor")
     spans = []
     for _ in range(2):
-        centre = torch.randint(SIDE, (n,))
+        centre = torch.randint(SIDE, (n,), device=half.device)
         spans.append(((centre - half).clamp(min=0), (centre + half).clamp(max=SIDE)))
     (x1, x2), (y1, y2) = spans
     box = torch.stack([x1, y1, x2, y2], dim=1)

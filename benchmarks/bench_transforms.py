@@ -127,7 +127,7 @@ def _with_soft_labels(mix: Mix, classes: int, spread: bool, images: Tensor, labe
 
 def normalized_group(batch: Batch) -> Group:
     """CutMix on 8-bit images and all that comes between it and the network."""
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (MEAN, STD))
+    mean, std = (torch.tensor(values, device=batch.device).view(-1, 1, 1) for values in (MEAN, STD))
     cut = sumix.CutMix(num_classes=batch.classes)
 
     def step_by_step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,7 +169,7 @@ def _label_error(mix: Mix, batch: Batch) -> float:
             return float("inf")
         mixed |= bool((soft.max(dim=1).values < 1).any())
         colours = images[:, : codes.shape[1]].double().mean(dim=(2, 3))
-        worst = max(worst, distance((colours, soft.sum(dim=1)), (soft @ codes, torch.ones(soft.shape[0]))))
+        worst = max(worst, distance((colours, soft.sum(dim=1)), (soft @ codes, torch.ones_like(soft[:, 0]))))
     return worst if mixed else float("inf")
 
 

@@ -35,6 +35,7 @@ from benchmarks import peers
 from sumix import _C
 
 RETAKES = 4
+CPU = torch.device("cpu")
 
 
 class WrongResult(RuntimeError):

@@ -11,17 +11,16 @@ int sumix_launch_begin(const struct sumix_tensor *at, struct sumix_launch *launc
 }
 
 static void drop(const struct sumix_launch *launch) { (void)launch; }
-static const char *error_string(int error) { return error == 0 ? "none" : "emulated"; }
-static const char *architectures(void) { return "the emulator"; }
+static const char *error_string(int error) { return (void)error, "emulated"; }
+static const char architectures[] = "the emulator";
 
 #elif defined SUMIX_CUDA
 
-const char *sumix_cuda_error_string(int error);  // csrc/cuda/device.cu
-const char *sumix_cuda_architectures(void);
+#include "cuda/device.h"
 
 static void drop(const struct sumix_launch *launch) { libtorch_cuda.aoti_torch_delete_cuda_guard(launch->guard); }
 static const char *error_string(int error) { return sumix_cuda_error_string(error); }
-static const char *architectures(void) { return sumix_cuda_architectures(); }
+static const char architectures[] = SUMIX_CUDA;
 
 /* The guard first: torch's streams belong to a device, and a launch goes wrong on a stream of another one. */
 int sumix_launch_begin(const struct sumix_tensor *at, struct sumix_launch *launch, struct sumix_status *status)
@@ -50,7 +49,7 @@ int sumix_launch_end(const struct sumix_launch *launch, int error, struct sumix_
     sumix_explain(status,
                   "this build has kernels for %s, and none for this GPU; built from source on this machine, or with "
                   "TORCH_CUDA_ARCH_LIST, sumix has them",
-                  architectures());
+                  architectures);
   else if (error == DEVICE_SIDE_ASSERTION)
     sumix_explain(status, "device-side assertion: a value in the tensors is out of range, stderr says which");
   else

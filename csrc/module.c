@@ -1,5 +1,7 @@
-/* The CPython module sumix._C: importing it registers torch.ops.sumix. Its one attribute, cpu_isa, names the
- * instruction set of the CPU kernels in use; the environment variable SUMIX_CPU_ISA asks for another. */
+/* The CPython module sumix._C: importing it registers torch.ops.sumix. Its attributes: cpu_isa, the instruction
+ * set of the CPU kernels in use (the environment variable SUMIX_CPU_ISA asks for another); cuda_architectures, what the
+ * CUDA kernels are compiled for, "" without any, and with them cuda_devices(), what CUDA finds on this machine;
+ * has_cuda_kernels, whether they are registered: torch must have CUDA too. */
 #define Py_LIMITED_API 0x030A0000
 #include <Python.h>
 #include <stdlib.h>
@@ -12,9 +14,10 @@
 #endif
 
 #ifdef SUMIX_CUDA
-enum { HAS_CUDA = 1 };
+#include "cuda/device.h"
+static const char cuda_architectures[] = SUMIX_CUDA;
 #else
-enum { HAS_CUDA = 0 };
+static const char cuda_architectures[] = "";
 #endif
 
 static const struct sumix_op_entry *const tables[] = {sumix_uncertainty_ops,   sumix_semantic_distance_ops,
@@ -26,11 +29,11 @@ static const struct sumix_op_entry *const tables[] = {sumix_uncertainty_ops,   s
 
 /* For all devices the same functions: csrc/device.h goes by the tensors. The handles stay for ever: deleting one would
  * take its ops away. */
-static int register_ops(void)
+static int register_ops(bool for_cuda)
 {
   TorchLibraryHandle schemas, devices[2];
   const char *const keys[] = {"CPU", "CUDA"};
-  const size_t num_devices = HAS_CUDA && libtorch_cuda.device_type != SUMIX_NO_DEVICE ? 2 : 1;
+  const size_t num_devices = for_cuda ? 2 : 1;
   if (libtorch.aoti_torch_library_init_def(SUMIX_NAMESPACE, __FILE__, __LINE__, &schemas)) return -1;
   for (size_t d = 0; d < num_devices; d++)
     if (libtorch.aoti_torch_library_init_impl(SUMIX_NAMESPACE, keys[d], __FILE__, __LINE__, &devices[d])) return -1;
@@ -42,6 +45,29 @@ static int register_ops(void)
     }
   return 0;
 }
+
+#ifdef SUMIX_CUDA
+/* (runtime, driver, error, [(major, minor), ...]): versions as CUDA counts them, 0 for none; an error's text, or None;
+ * the compute capability of every GPU. */
+static PyObject *cuda_devices(PyObject *module, PyObject *none)
+{
+  (void)module, (void)none;
+  int runtime, driver, count;
+  sumix_cuda_versions(&runtime, &driver);
+  int error = sumix_cuda_count(&count);
+  PyObject *devices = PyList_New(0);
+  if (devices == NULL) return NULL;
+  for (int device = 0, major, minor; device < count; device++) {
+    error = sumix_cuda_capability(device, &major, &minor);
+    if (error != 0) break;
+    PyObject *capability = Py_BuildValue("(ii)", major, minor);
+    const bool added = capability != NULL && PyList_Append(devices, capability) == 0;
+    Py_XDECREF(capability);
+    if (!added) return Py_DECREF(devices), NULL;
+  }
+  return Py_BuildValue("(iizN)", runtime, driver, error == 0 ? NULL : sumix_cuda_error_string(error), devices);
+}
+#endif
 
 static int exec_module(PyObject *module)
 {
@@ -56,14 +82,25 @@ static int exec_module(PyObject *module)
     PyErr_SetString(PyExc_ImportError, status.message);
     return -1;
   }
-  if (register_ops() != 0) {
+  const bool has_cuda = *cuda_architectures != '\0' && libtorch_cuda.device_type != SUMIX_NO_DEVICE;
+  if (register_ops(has_cuda) != 0) {
     PyErr_SetString(PyExc_ImportError, "torch refused to register the sumix ops (are they registered already?)");
     return -1;
   }
+  if (PyModule_AddStringConstant(module, "cuda_architectures", cuda_architectures) != 0 ||
+      PyModule_AddObjectRef(module, "has_cuda_kernels", has_cuda ? Py_True : Py_False) != 0)
+    return -1;
   return PyModule_AddStringConstant(module, "cpu_isa", sumix_cpu.isa);
 }
 
+static PyMethodDef methods[] = {
+#ifdef SUMIX_CUDA
+    {"cuda_devices", cuda_devices, METH_NOARGS, "(runtime, driver, error, compute capabilities)"},
+#endif
+    {0},
+};
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, exec_module}, {0}};
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "sumix._C", .m_slots = slots};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "sumix._C", .m_methods = methods,
+                                        .m_slots = slots};
 
 PyMODINIT_FUNC PyInit__C(void) { return PyModuleDef_Init(&definition); }

@@ -83,7 +83,12 @@ static int sumix_loss(const StableIValue *args, StableIValue *results, struct su
   SUMIX_TRY(new_gradient(z, real, needs_grad && !plain, &results[3], &a.grad_v, status));
   SUMIX_TRY(new_gradient(z, real, needs_grad, &results[4], &a.grad_u, status));
   SUMIX_TRY(new_gradient(z, real, needs_grad && whole, &results[5], &a.grad_partner, status));
-  return sumix_run_loss(z, &a, status);
+  struct sumix_device_scratch scratch;
+  SUMIX_TRY(sumix_scratch_new(z, sumix_loss_scratch(&a), &scratch, status));
+  a.scratch = scratch.data;
+  const int failed = sumix_run_loss(z, &a, status);
+  sumix_scratch_free(&scratch);
+  return failed;
 }
 SUMIX_BOXED(sumix_loss, 10)
 

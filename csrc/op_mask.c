@@ -51,16 +51,20 @@ static int mask_top_k(const StableIValue *args, StableIValue *results, struct su
   const bool hard = sumix_is_absent(&soft);
   if (!hard) SUMIX_TRY(sumix_tensor_expect(&soft, SUMIX_INT64, 1, &n, &grey, status));
   SUMIX_TRY(sumix_tensor_new(&grey, SUMIX_FLOAT32, grey.dim, grey.sizes, NULL, &results[0], &mask, status));
-  return sumix_run_mask_top_k(&grey,
-                              &(struct sumix_mask_top_k_args){
-                                  .n = n,
-                                  .size = size,
-                                  .grey = grey.data,
-                                  .k = k.data,
-                                  .soft = hard ? NULL : soft.data,
-                                  .mask = mask.data,
-                              },
-                              status);
+  struct sumix_mask_top_k_args to_run = {
+      .n = n,
+      .size = size,
+      .grey = grey.data,
+      .k = k.data,
+      .soft = hard ? NULL : soft.data,
+      .mask = mask.data,
+  };
+  struct sumix_device_scratch scratch;
+  SUMIX_TRY(sumix_scratch_new(&grey, sumix_mask_top_k_scratch(&to_run), &scratch, status));
+  to_run.scratch = scratch.data;
+  const int failed = sumix_run_mask_top_k(&grey, &to_run, status);
+  sumix_scratch_free(&scratch);
+  return failed;
 }
 SUMIX_BOXED(mask_top_k, 3)
 

@@ -25,10 +25,14 @@ static int inplace(const struct sumix_tensor *x, StableIValue box_argument, cons
   SUMIX_TRY(expect_apart(x, element, &box, status));
   SUMIX_TRY(expect_apart(x, element, &perm, status));
   if (resize != NULL) SUMIX_TRY(expect_apart(x, element, resize, status));
-  return sumix_run_mix_inplace(x,
-                               &(struct sumix_mix_inplace_args){x->dtype, layout, element, x->data, box.data,
-                                                                resize == NULL ? NULL : resize->data, perm.data},
-                               status);
+  struct sumix_mix_inplace_args run = {
+      x->dtype, layout, element, x->data, box.data, resize == NULL ? NULL : resize->data, perm.data, NULL};
+  struct sumix_device_scratch scratch;
+  SUMIX_TRY(sumix_scratch_new(x, sumix_mix_inplace_scratch(&run), &scratch, status));
+  run.scratch = scratch.data;
+  const int failed = sumix_run_mix_inplace(x, &run, status);
+  sumix_scratch_free(&scratch);
+  return failed;
 }
 
 static int mix_box_(const StableIValue *args, StableIValue *results, struct sumix_status *status)

@@ -24,6 +24,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from sumix import ops, reference
+from sumix.device import CudaSupport, cuda_available
 from sumix.features import capture_features
 from sumix.head import SUMixHead, SUMixOutput
 from sumix.loss import SUMixLoss
@@ -44,6 +45,7 @@ from sumix.transforms import (
 )
 
 __all__ = [
+    "CudaSupport",
     "CutMix",
     "FMix",
     "GridMix",
@@ -60,6 +62,7 @@ __all__ = [
     "SaliencyMix",
     "SmoothMix",
     "capture_features",
+    "cuda_available",
     "mix_accuracy",
     "ops",
     "reference",

@@ -37,7 +37,7 @@ def mix_accuracy(output: Tensor | SUMixOutput, target: MixTarget) -> Tensor:
     y_a = checks.indices(target.y_a, "target.y_a", logits, "output")
     y_b = checks.indices(target.y_b, "target.y_b", logits, "output")
     lam = checks.ratios(target.lam, "target.lam", logits, "output", torch.float32)
-    if dispatch.is_plain(lam) and not ((lam >= 0) & (lam <= 1)).all():
+    if dispatch.is_at_hand(lam) and not ((lam >= 0) & (lam <= 1)).all():
         raise ValueError("target.lam must be from 0 to 1")
     prediction = logits.argmax(dim=1)
     return (lam * (prediction == y_a) + (1 - lam) * (prediction == y_b)).mean()

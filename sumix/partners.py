@@ -20,7 +20,7 @@ def beside_partners(
     """
     perm = checks.indices(target.perm, "target.perm", z, "mixed")
     total = perm.shape[0] * dist.get_world_size(group)
-    if dispatch.is_plain(perm) and ((perm < 0) | (perm >= total)).any():
+    if dispatch.is_at_hand(perm) and ((perm < 0) | (perm >= total)).any():
         raise ValueError(f"target.perm must be from 0 to {total - 1}, counting through all ranks' samples")
     y_a = checks.indices(target.y_a, "target.y_a", z, "mixed")  # int64, which holds any ignore_index
     y_b = checks.indices(target.y_b, "target.y_b", z, "mixed")

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 import sumix
-from benchmarks import batches, bench_transforms, common, direction, memory, peers, visible
+from benchmarks import batches, bench_transforms, common, direction, gpu, memory, peers, visible
 from benchmarks.nets import NarrowResNet
 
 ROOT = Path(peers.__file__).parents[1]
@@ -134,6 +134,49 @@ def test_bench_masked_similarity_runs(tmp_path):
     _, groups = run_bench("bench_masked_similarity", tmp_path / "masked_similarity.json", *arguments)
     (rows,) = groups.values()
     assert list(rows) == ["sum()", "ops.masked_similarity", *COMPILED, "eager twin"]
+
+
+def run_gpu(*arguments):
+    command = [sys.executable, "-m", "benchmarks.gpu", "--quick", "--repeats", "2", "--no-compile", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_the_gpu_bench_runs_on_a_cpu(tmp_path):
+    file = tmp_path / "gpu.json"
+    done = run_gpu("--device", "cpu", "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    document = json.loads(file.read_text())
+    groups = {}
+    for row in document["rows"]:
+        groups.setdefault(row["group"], {})[row["name"]] = row
+        for kind in ("call", "gpu"):
+            assert 0 < row[f"{kind}_us"]["min"] <= row[f"{kind}_us"]["median"]
+        assert row["launches"] > 0 and (row["bytes"] is None or row["of_copy"] > 0)
+    wanted = {"loss, forward and backward", "mix_box", "mix_normalize", "CutMix", "FMix", "saliency", "mask_top_k"}
+    assert wanted | {"sample_lam", "sample_perm", "masked_similarity"} <= set(groups)
+    assert groups["mix_box"]["eager twin"]["gpu_ratio_to"]["clone()"] > 0
+    (step,) = document["launches_of_the_loss"]
+    assert step["SUMixLoss"] < step["eager twin"] < step["step-by-step port"]
+    assert len(document["copy_gb_per_s"]) == 2
+    assert [left["name"] for left in document["left_out"] if left["name"].startswith(gpu.OURS)] == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_gpu_bench_says_that_there_is_no_gpu(tmp_path):
+    done = run_gpu("--json", str(tmp_path / "gpu.json"))
+    assert done.returncode == 1 and done.stderr.startswith("no GPU: ") and done.stdout == ""
+    assert not (tmp_path / "gpu.json").exists()
+
+
+def test_a_gpu_bench_leaves_out_peers_that_fail_and_stops_where_ours_do(capsys):
+    options = argparse.Namespace(threads=1, repeats=1, min_sample_ms=0.01, quick=True, json=None)
+    report = gpu.GpuReport(options, gpu.Timer(common.CPU, True))
+    wrong = contestant("wrong", torch.zeros(3))
+    assert list(report.run(group_of(RIGHT, wrong))) == ["right"]
+    (left,) = report.extra["left_out"]
+    assert left["name"] == "wrong" and "WrongResult" in left["reason"]
+    with pytest.raises(common.WrongResult):
+        report.run(group_of(RIGHT, contestant("ops.wrong", torch.zeros(3))))
 
 
 def test_where_the_objects_of_the_scenes_are_is_known():

@@ -29,7 +29,7 @@ def call(ops, case):
 
 
 def bits(tensor):
-    return tensor.contiguous().view(torch.uint8) if tensor.dim() else tensor.reshape(1).view(torch.uint8)
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if THOROUGH or not case.thorough], ids=str)
@@ -67,12 +67,20 @@ TOLD = {
     ("race_within", "thread"): "data race",
     ("race_between", "thread"): "data race",
     ("last", "thread"): "data race",
+    ("reused", "thread"): "data race",
+    ("between_barriers", "thread"): "data race",
+    ("same_value", "thread"): "data race",
+    ("by_vote", "thread"): "data race",
+    ("to_next_warp", "thread"): "data race",
+    ("half_warps", "thread"): "data race",
+    ("atomic_and_plain", "thread"): "data race",
+    ("vote_or_shuffle", "plain"): "lanes of one mask wait for different things",
     ("beyond_global", "address"): "heap-buffer-overflow",
     ("beyond_shared", "address"): "buffer-overflow",
     ("beyond_dynamic", "address"): "heap-buffer-overflow",
     ("divergent", "plain"): "threads wait for each other at different places",
     ("left", "plain"): "a lane named in a mask has returned",
-    ("refused", "plain"): 'thread 40: assertion `numbers[threadIdx.x] < 40 && "numbers is out of range"` failed',
+    ("refused", "plain"): 'assertion `numbers[threadIdx.x] < 40 && "numbers is out of range"` failed',
 }
 
 
@@ -85,11 +93,18 @@ def run(program, what, order=0):
     return subprocess.run([program, what, str(order)], capture_output=True, text=True)
 
 
+@pytest.mark.parametrize("order", emulated.ORDERS)
 @pytest.mark.parametrize(("what", "kind"), TOLD)
-def test_planted_error_is_told(planted, what, kind):
-    done = run(planted[kind], what)
+def test_planted_error_is_told(planted, what, kind, order):
+    done = run(planted[kind], what, order)
     assert done.returncode != 0
     assert TOLD[what, kind] in done.stderr
+
+
+@pytest.mark.parametrize("order", emulated.ORDERS)
+def test_a_failed_assertion_is_no_race(planted, order):
+    done = run(planted["thread"], "refused_late", order)
+    assert "thread 33" in done.stderr and "data race" not in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["plain", "address", "thread"])
@@ -100,6 +115,6 @@ def test_nothing_is_told_of_what_is_right(planted, kind, order):
     assert done.stdout == run(planted["plain"], "right").stdout
 
 
-@pytest.mark.parametrize("what", ["race_within", "last", "uninitialised"])
+@pytest.mark.parametrize("what", ["race_within", "last", "uninitialised", "uninitialised_dynamic"])
 def test_planted_error_gives_other_bits_in_other_orders(planted, what):
     assert len({run(planted["plain"], what, order).stdout for order in emulated.ORDERS}) > 1

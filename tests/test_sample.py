@@ -57,6 +57,9 @@ def test_kernels_are_their_twins(value, n):
         torch.testing.assert_close(ours, theirs, rtol=4e-7, atol=0)
 
 
+@pytest.mark.skipif(
+    os.environ.get("SUMIX_TEST_EMULATED") == "1", reason="CUDA compares all pairs: minutes for an emulator"
+)
 def test_a_permutation_in_which_half_keys_are_not_enough():
     """The upper halves of the keys that samples are sorted by, and with which the kernel begins, are equal for some."""
     n = 300000

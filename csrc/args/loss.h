@@ -2,9 +2,11 @@
 #define SUMIX_ARGS_LOSS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "../dtype.h"
+#include "../maths.h"
 
 enum sumix_ratio { SUMIX_RATIO_AREA, SUMIX_RATIO_PUBLISHED, SUMIX_RATIO_SEMANTIC, SUMIX_NUM_RATIOS };
 enum sumix_weighting { SUMIX_WEIGHTING_SAMPLE, SUMIX_WEIGHTING_BATCH, SUMIX_NUM_WEIGHTINGS };
@@ -32,7 +34,24 @@ struct sumix_loss_args {
    * and grad_u's to the gradient of r. For SUMIX_REDUCTION_NONE grad_u holds sample i's own share and grad_partner the
    * share of u[perm[i]]; otherwise grad_u holds their sum and grad_partner is NULL. */
   void *grad_z, *grad_v, *grad_u, *grad_partner;
+  void *scratch;  // CUDA: sumix_loss_scratch(a) bytes
 };
+
+/* Whether a launch of its own is to find lam~ of every sample: where what all rows share depends on them. */
+static inline SUMIX_HD bool sumix_loss_needs_ratios(const struct sumix_loss_args *a)
+{
+  const bool weighted_mean = a->class_weight != NULL && a->reduction == SUMIX_REDUCTION_MEAN;
+  return a->ratio != SUMIX_RATIO_AREA && (weighted_mean || a->weighting == SUMIX_WEIGHTING_BATCH);
+}
+
+/* Four doubles where one block is to find what all rows share. Up to 1024 samples each row's block does that itself
+ * where it takes a look at the labels alone: 20 bytes a sample from the first cache, faster than another launch. */
+static inline SUMIX_HD int64_t sumix_loss_scratch(const struct sumix_loss_args *a)
+{
+  const bool weighted_mean = a->class_weight != NULL && a->reduction == SUMIX_REDUCTION_MEAN;
+  const bool long_mean = a->n > 1024 && a->reduction == SUMIX_REDUCTION_MEAN;
+  return weighted_mean || long_mean || a->weighting == SUMIX_WEIGHTING_BATCH ? 4 * (int64_t)sizeof(double) : 0;
+}
 
 /* Scales what sumix_loss left by the incoming gradient: one scalar, or (n) where the loss was not reduced. */
 struct sumix_loss_backward_args {

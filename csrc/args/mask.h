@@ -1,6 +1,7 @@
 #ifndef SUMIX_ARGS_MASK_H
 #define SUMIX_ARGS_MASK_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* How many pixels of an image of `size` a mask is to keep for lam, floor or ceil of lam size, each with probability
@@ -23,6 +24,17 @@ struct sumix_mask_top_k_args {
   const int64_t *k;     // (n), 0 to size
   const int64_t *soft;  // (n), 0 to min(k, size - k), or NULL
   void *mask;           // (n, size) float
+  void *scratch;        // CUDA: sumix_mask_top_k_scratch(a) bytes
 };
+
+/* On a GPU a block cuts an image: in shared memory up to this many pixels; larger ones by at most this many blocks, which
+ * is more than run at a time, since each needs a list of its soft edge's pixels in memory. */
+enum { SUMIX_MASK_SHARED_PIXELS = 4096, SUMIX_MASK_MOST_BLOCKS = 320 };
+
+static inline int64_t sumix_mask_top_k_scratch(const struct sumix_mask_top_k_args *a)
+{
+  const int64_t most = SUMIX_MASK_MOST_BLOCKS, blocks = a->n < most ? a->n : most;
+  return a->soft == NULL || a->size <= SUMIX_MASK_SHARED_PIXELS ? 0 : blocks * a->size * (int64_t)sizeof(uint32_t);
+}
 
 #endif

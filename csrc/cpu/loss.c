@@ -28,6 +28,7 @@
 #include <math.h>
 #include <sched.h>
 
+#include "../loss.h"
 #include "half.h"
 #include "inverse.h"
 #include "isa.h"

@@ -88,7 +88,6 @@ static void SUFFIX(distances)(const struct sumix_loss_args *args, int64_t i, REA
   rows->scale = (struct SUFFIX(pair)){scale / norms.own, scale / norms.other};
 }
 
-/* lam~, finite for any scale because only the logarithm of the weights' ratio is formed. */
 static REAL SUFFIX(mix_ratio)(const struct sumix_loss_args *args, int64_t i, const struct SUFFIX(rows) * rows)
 {
   const REAL lam = ((const REAL *)args->lam)[i];
@@ -96,7 +95,7 @@ static REAL SUFFIX(mix_ratio)(const struct sumix_loss_args *args, int64_t i, con
     return lam;  // one label alone says nothing of the other
   const double own = (double)rows->scale.own * rows->a[args->y_a[i]];
   const double other = (double)rows->scale.other * rows->b[args->y_b[i]];
-  return (REAL)(1 / (1 + exp(log((1 - (double)lam) / (double)lam) + own - other)));
+  return (REAL)sumix_mix_ratio_f64(lam, own, other);
 }
 
 static void SUFFIX(ratio_rows)(int64_t begin, int64_t end, void *context)

@@ -23,9 +23,7 @@
  * cache throughout. Two searches bound the soft edge; only its 2 s pixels are sorted, by radix, the lowest byte first,
  * which keeps the order of the indices.
  */
-#include <math.h>
-
-#include "../random.h"
+#include "../mask.h"
 #include "checks.h"
 #include "isa.h"
 #include "parallel.h"
@@ -39,15 +37,7 @@ enum {
 
 static const uint32_t one = 0x3f800000u;  // 1.0f; 0.0f is 0
 
-/* Ordered as the values are; -0 as 0, NaN above all. Integer arithmetic, so subnormals count even where they are
- * flushed. */
-static inline int32_t key_of(uint32_t bits)
-{
-  const uint32_t magnitude = bits & 0x7fffffffu;
-  const int32_t key = (bits >> 31) != 0 ? -(int32_t)magnitude : (int32_t)magnitude;
-  return magnitude > 0x7f800000u ? INT32_MAX : key;
-}
-
+/* The value whose key this is. */
 static inline float value_of(int32_t key)
 {
   return sumix_float_of_bits(key < 0 ? 0x80000000u | (uint32_t)-key : (uint32_t)key);
@@ -65,7 +55,7 @@ static struct image keys_of(const float *restrict grey, int32_t *restrict key, i
   int32_t least = INT32_MAX, greatest = INT32_MIN;
 #pragma omp simd reduction(min : least) reduction(max : greatest)
   for (int64_t j = 0; j < size; j++) {
-    const int32_t at = key_of(sumix_bits_of_float(grey[j]));
+    const int32_t at = sumix_key_of_bits(sumix_bits_of_float(grey[j]));
     key[j] = at;
     least = at < least ? at : least;
     greatest = at > greatest ? at : greatest;
@@ -110,7 +100,7 @@ static struct cut find_cut(const struct image *image, int64_t k)
     const double from = value_of((int32_t)low), to = value_of((int32_t)(high - 1));
     const double guess = from + (to - from) * (excess / (excess + lack));
     if (guesses < MAX_GUESSES && guess >= from && guess <= to) {  // neither of which holds for NaN
-      key = key_of(sumix_bits_of_float((float)guess));
+      key = sumix_key_of_bits(sumix_bits_of_float((float)guess));
       key = key <= low ? low + 1 : key >= high ? high - 1 : key;
     }
     const int64_t count = count_from(image, (int32_t)key);
@@ -182,8 +172,7 @@ static void cut_soft(const struct image *image, struct cut inner, struct cut out
   }
   const struct pixel *const sorted = sort_by_depth(scratch, scratch + ranks + 1, ranks, top - (uint32_t)outer.above);
   for (int64_t rank = 0; rank < ranks; rank++) {
-    const float value = (float)((double)(ranks - 1 - rank) / (double)(ranks - 1));
-    key[sorted[rank].index] = (int32_t)sumix_bits_of_float(value);
+    key[sorted[rank].index] = (int32_t)sumix_bits_of_float(sumix_ramp(rank, ranks));
   }
 }
 
@@ -234,14 +223,10 @@ static void sample_rows(int64_t begin, int64_t end, void *context)
   const struct sumix_sample_top_k_args *const args = ((struct sumix_task *)context)->args;
   const uint64_t seed = (uint64_t)*args->seed;
   for (int64_t i = begin; i < end; i++) {
-    const struct sumix_words words = sumix_philox(seed, (uint64_t)i, 0, SUMIX_STREAM_TOP_K);
-    const double lam = args->lam[i], size = (double)args->size, wanted = lam * size;
-    const int64_t k = (int64_t)(words.w[0] >> 31 ? ceil(wanted) : floor(wanted));
-    const double share = fmin(args->max_soft, fmin(lam, 1 - lam));
-    const int64_t soft = (int64_t)(share * size), most = k < args->size - k ? k : args->size - k;
-    args->k[i] = k;
-    args->soft[i] = soft < most ? soft : most;
-    args->exact_lam[i] = (float)((double)k / size);
+    const struct sumix_top_k drawn = sumix_draw_top_k(seed, i, args->lam[i], args->size, args->max_soft);
+    args->k[i] = drawn.k;
+    args->soft[i] = drawn.soft;
+    args->exact_lam[i] = drawn.exact_lam;
   }
 }
 

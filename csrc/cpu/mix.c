@@ -95,7 +95,7 @@ static void mean_of_bytes(uint8_t *restrict out, const uint8_t *restrict a, cons
 {
   const float rest = 1 - lam;
 #pragma omp simd
-  for (int64_t j = 0; j < k; j++) out[j] = byte_of(lam * (float)a[j] + rest * (float)b[j]);
+  for (int64_t j = 0; j < k; j++) out[j] = sumix_nearest_uint8(lam * (float)a[j] + rest * (float)b[j]);
 }
 
 #define REAL float

@@ -4,6 +4,7 @@
 
 #include <math.h>
 
+#include "../rounding.h"
 #include "half.h"
 #include "inverse.h"
 #include "isa.h"
@@ -61,13 +62,6 @@ static inline bool in_double(enum sumix_dtype dtype)
   return dtype == SUMIX_FLOAT64 || dtype == SUMIX_INT32 || dtype == SUMIX_INT64;
 }
 
-/* To the nearest integer, ties to even, below 2^22 and 2^51: the sum is so large that its last bit is a whole. */
-static inline float round_f32(float value) { return (value + 0x1.8p23f) - 0x1.8p23f; }
-static inline double round_f64(double value) { return (value + 0x1.8p52) - 0x1.8p52; }
-
-/* The same, and narrowed: the nearest integer is in the low bits of the sum. */
-static inline uint8_t byte_of(float value) { return (uint8_t)sumix_bits_of_float(value + 0x1.8p23f); }
-
 /* As sumix_load_f32 and sumix_store_f32, for integers of 8 and 16 bits too. */
 static inline const float *load_f32(enum sumix_dtype dtype, const void *x, int64_t offset, int64_t k,
                                     float *restrict scratch)
@@ -90,19 +84,19 @@ static inline void store_f32(enum sumix_dtype dtype, void *x, int64_t offset, in
 {
   switch (dtype) {
     case SUMIX_UINT8:
-      for (int64_t j = 0; j < k; j++) ((uint8_t *)x)[offset + j] = byte_of(from[j]);
+      for (int64_t j = 0; j < k; j++) ((uint8_t *)x)[offset + j] = sumix_nearest_uint8(from[j]);
       return;
     case SUMIX_INT8:
-      for (int64_t j = 0; j < k; j++) ((int8_t *)x)[offset + j] = (int8_t)(int32_t)round_f32(from[j]);
+      for (int64_t j = 0; j < k; j++) ((int8_t *)x)[offset + j] = sumix_nearest_int8(from[j]);
       return;
     case SUMIX_INT16:
-      for (int64_t j = 0; j < k; j++) ((int16_t *)x)[offset + j] = (int16_t)(int32_t)round_f32(from[j]);
+      for (int64_t j = 0; j < k; j++) ((int16_t *)x)[offset + j] = sumix_nearest_int16(from[j]);
       return;
     default: sumix_store_f32(dtype, x, offset, k, from);
   }
 }
 
-/* The same for double, and integers of 32 and 64 bits. A double rounds the largest int64 up to 2^63, which is none. */
+/* The same for double, and integers of 32 and 64 bits. */
 static inline const double *load_f64(enum sumix_dtype dtype, const void *x, int64_t offset, int64_t k,
                                      double *restrict scratch)
 {
@@ -121,11 +115,10 @@ static inline void store_f64(enum sumix_dtype dtype, void *x, int64_t offset, in
 {
   switch (dtype) {
     case SUMIX_INT32:
-      for (int64_t j = 0; j < k; j++) ((int32_t *)x)[offset + j] = (int32_t)round_f64(from[j]);
+      for (int64_t j = 0; j < k; j++) ((int32_t *)x)[offset + j] = sumix_nearest_int32(from[j]);
       return;
     case SUMIX_INT64:
-      for (int64_t j = 0; j < k; j++)
-        ((int64_t *)x)[offset + j] = from[j] < 0x1p63 ? (int64_t)rint(from[j]) : INT64_MAX;
+      for (int64_t j = 0; j < k; j++) ((int64_t *)x)[offset + j] = sumix_nearest_int64(from[j]);
       return;
     default: sumix_store_f64(dtype, x, offset, k, from);
   }

@@ -12,16 +12,16 @@ struct inplace_task {
   char *aside;
 };
 
-static enum resize resize_of(const struct sumix_mix_inplace_args *args, int64_t i)
+static enum sumix_resize resize_of(const struct sumix_mix_inplace_args *args, int64_t i)
 {
-  return args->resize == NULL ? RESIZE_SAME_BOX : (enum resize)args->resize[i];
+  return args->resize == NULL ? SUMIX_SAME_BOX : (enum sumix_resize)args->resize[i];
 }
 
 /* Bytes that sample i takes from its partner. */
 static int64_t box_bytes(const struct sumix_mix_inplace_args *args, int64_t i)
 {
   const struct box b = box_of(args->box, i);
-  if (args->perm[i] == i && resize_of(args, i) == RESIZE_SAME_BOX) return 0;
+  if (args->perm[i] == i && resize_of(args, i) == SUMIX_SAME_BOX) return 0;
   return args->layout.planes * (b.y2 - b.y1) * (b.x2 - b.x1) * args->layout.pixel;
 }
 

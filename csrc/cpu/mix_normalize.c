@@ -84,13 +84,13 @@ static void box_row(struct work *work, struct box b, const uint8_t *partner, int
 {
   struct resizer *r = &work->resizer;
   const int64_t left = b.x1 * work->channels, count = r->box_width * work->channels;
-  if (r->how == RESIZE_SAME_BOX) {
+  if (r->how == SUMIX_SAME_BOX) {
     normalize_bytes(work, partner + y * work->width + left, count, left, out);
-  } else if (r->how == RESIZE_BILINEAR) {
+  } else if (r->how == SUMIX_BILINEAR) {
     bilinear_row_f32(r, SUMIX_UINT8, work->args->layout.height, partner, y - b.y1, out);
     normalize_floats(work, count, left, out);
   } else {
-    const int64_t from = nearest_source(r->how, y - b.y1, work->args->layout.height, r->box_height);
+    const int64_t from = nearest_row(r, y - b.y1, work->args->layout.height);
     gather_pixels((char *)work->bytes, (const char *)partner + from * work->width, r->first, r->box_width,
                   work->channels);
     normalize_bytes(work, work->bytes, count, left, out);
@@ -158,7 +158,7 @@ static void planes(int64_t begin, int64_t end, void *context)
     const uint8_t *const own = args->x + item * size, *const partner =
                                                           args->x + (args->perm[i] * l->planes + plane) * size;
     if (!is_empty(b) && set_for != i)
-      resizer_set(&work.resizer, args->resize != NULL ? (enum resize)args->resize[i] : RESIZE_SAME_BOX, b);
+      resizer_set(&work.resizer, args->resize != NULL ? (enum sumix_resize)args->resize[i] : SUMIX_SAME_BOX, b);
     set_for = i;
     resizer_begin_plane(&work.resizer);
     if (work.channels == 1 || item == begin) set_constants(&work, plane);

@@ -14,7 +14,7 @@
 
 static inline bool pastes(const int64_t *box, const int64_t *resize, const int64_t *perm, int64_t i)
 {
-  return !is_empty(box_of(box, i)) && (perm[i] != i || resize[i] != RESIZE_SAME_BOX);
+  return !is_empty(box_of(box, i)) && (perm[i] != i || resize[i] != SUMIX_SAME_BOX);
 }
 
 /* Over planes: one large video also occupies every thread. */
@@ -36,7 +36,7 @@ static void planes(int64_t begin, int64_t end, void *context)
     char *const out = (char *)args->out + item * bytes;
     memcpy(out, (const char *)args->x + item * bytes, (size_t)bytes);
     if (!pastes(args->box, args->resize, args->perm, i)) continue;
-    if (set_for != i) resizer_set(&r, (enum resize)args->resize[i], b);
+    if (set_for != i) resizer_set(&r, (enum sumix_resize)args->resize[i], b);
     set_for = i;
     const char *const partner = (const char *)args->x + (args->perm[i] * l->planes + plane) * bytes;
     fill_box(&r, l, args->dtype, b, partner, out + b.y1 * row + b.x1 * l->pixel, row);

@@ -8,7 +8,7 @@ static void SUFFIX(add_pasted)(struct resizer *r, const struct sumix_mix_resize_
   for (int64_t y = 0; y < r->box_height; y++) {
     const REAL *restrict row =
         SUFFIX(load)(args->dtype, args->grad_out, g + (b.y1 + y) * width + b.x1 * channels, count, r->loaded);
-    if (r->how != RESIZE_SAME_BOX) {
+    if (r->how != SUMIX_SAME_BOX) {
       SUFFIX(add_resized)(r, args->layout.height, row, y, sum);
       continue;
     }
@@ -43,7 +43,7 @@ static void SUFFIX(plane_gradients)(int64_t begin, int64_t end, void *context)
       const int64_t sample = task->partners.samples[p];
       const struct box b = box_of(args->box, sample);
       if (is_empty(b)) continue;
-      resizer_set(&r, (enum resize)args->resize[sample], b);
+      resizer_set(&r, (enum sumix_resize)args->resize[sample], b);
       SUFFIX(add_pasted)(&r, args, b, (sample * l->planes + plane) * k, sum);
     }
     SUFFIX(store)(args->dtype, args->grad_x, item * k, k, sum);

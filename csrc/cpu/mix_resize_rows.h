@@ -24,7 +24,8 @@ static inline const REAL *SUFFIX(shrink_row)(struct resizer *r, enum sumix_dtype
 static inline void SUFFIX(bilinear_row)(struct resizer *r, enum sumix_dtype dtype, int64_t height, const void *plane,
                                         int64_t y, REAL *out)
 {
-  const struct between rows = bilinear_source(y, height, r->box_height, r->in_float);
+  const struct SUFFIX(sumix_between) rows =
+      SUFFIX(sumix_bilinear_source)(y, SUFFIX(sumix_scale)(height, r->box_height), height, r->box_height);
   if (r->shrunk_from[1] == rows.first) {  // the row before ended where this one starts
     void *const first = r->shrunk[1];
     r->shrunk[1] = r->shrunk[0], r->shrunk_from[1] = r->shrunk_from[0];
@@ -51,8 +52,8 @@ static inline void SUFFIX(add_resized)(struct resizer *r, int64_t height, const 
                                        REAL *restrict plane)
 {
   const int64_t channels = r->channels, k = r->width * channels;
-  if (r->how != RESIZE_BILINEAR) {
-    REAL *restrict to = plane + nearest_source(r->how, y, height, r->box_height) * k;
+  if (r->how != SUMIX_BILINEAR) {
+    REAL *restrict to = plane + nearest_row(r, y, height) * k;
     for (int64_t j = 0; j < r->box_width; j++)
       for (int64_t c = 0; c < channels; c++) to[r->first[j] * channels + c] += g[j * channels + c];
     return;
@@ -65,7 +66,8 @@ static inline void SUFFIX(add_resized)(struct resizer *r, int64_t height, const 
       wide[r->first[j] + c] += (1 - weight[j]) * g[j * channels + c];
       wide[r->second[j] + c] += weight[j] * g[j * channels + c];
     }
-  const struct between rows = bilinear_source(y, height, r->box_height, r->in_float);
+  const struct SUFFIX(sumix_between) rows =
+      SUFFIX(sumix_bilinear_source)(y, SUFFIX(sumix_scale)(height, r->box_height), height, r->box_height);
   REAL *restrict a = plane + rows.first * k, *restrict b = plane + rows.second * k;
   const REAL below = (REAL)rows.weight, above = 1 - below;
 #pragma omp simd

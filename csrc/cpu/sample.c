@@ -7,9 +7,9 @@
  *   cut_box         CutMix's boxes about given pixels (SaliencyMix; Uddin et al., ICLR 2021)
  *   sample_uniform, sample_normal, sample_seed
  *
- * csrc/random.h has the generator and the distributions. A sample's numbers depend on the seed and on its own number
- * alone (a permutation's on the seed, the size and the labels), so they are equal for every number of threads and on
- * every processor and device. This file is compiled without contraction.
+ * csrc/random.h has the generator and the distributions, csrc/sampling.h the boxes. A sample's numbers depend on the
+ * seed and on its own number alone (a permutation's on the seed, the size and the labels), so they are equal for every
+ * number of threads and on every processor and device. This file is compiled without contraction.
  *
  * A random permutation is an order by random keys, which any device can sort; ties, which 64 bits hardly have, go by
  * number. For partners of another class the samples are ordered by the random key of their class, then by their own, so
@@ -18,9 +18,9 @@
  * there are none, m > n / 2, then m places lead as many as possible, all but 2 m - n of the largest class, to another
  * class. Where there is but one class, s = 1: nobody meets itself.
  */
-#include <math.h>
 #include <string.h>
 
+#include "../sampling.h"
 #include "checks.h"
 #include "isa.h"
 #include "parallel.h"
@@ -121,22 +121,19 @@ static struct item *sort_by_class(const struct sumix_sample_perm_args *a, struct
 {
   for (int64_t i = 0; i < a->n; i++) items[i].key = (uint64_t)a->labels[items[i].index];
   struct item *const grouped = sort_by_digits(items, spare, a->n, 0);
-  for (int64_t i = 0; i < a->n; i++)
-    grouped[i].key = sumix_half(sumix_philox((uint64_t)*a->seed, grouped[i].key, 0, SUMIX_STREAM_CLASS), 0);
+  for (int64_t i = 0; i < a->n; i++) grouped[i].key = sumix_class_key((uint64_t)*a->seed, grouped[i].key);
   return sort_by_random(grouped, grouped == items ? spare : items, a->n);
 }
 
-/* How many places on the partners are, once the classes lie side by side. */
-static int64_t class_shift(const struct sumix_sample_perm_args *a, const struct item *order)
+/* How many samples the largest class has, once the classes lie side by side. */
+static int64_t largest_class(const struct sumix_sample_perm_args *a, const struct item *order)
 {
   int64_t largest = 0;
   for (int64_t i = 0, first = 0; i < a->n; i++) {
     if (a->labels[order[i].index] != a->labels[order[first].index]) first = i;
     if (i - first + 1 > largest) largest = i - first + 1;
   }
-  if (2 * largest > a->n) return largest < a->n ? largest : 1;
-  const struct sumix_words words = sumix_philox((uint64_t)*a->seed, 0, 0, SUMIX_STREAM_SHIFT);
-  return largest + sumix_below(sumix_half(words, 0), a->n - 2 * largest + 1);
+  return largest;
 }
 
 int SUMIX_KERNEL(sample_perm)(const struct sumix_sample_perm_args *a, struct sumix_status *status)
@@ -151,15 +148,15 @@ int SUMIX_KERNEL(sample_perm)(const struct sumix_sample_perm_args *a, struct sum
       memory[first + j] = (struct item){sumix_half(sumix_words_of(&block, j), 0), first + j};
   }
   struct item *order = sort_by_random(memory, memory + a->n, a->n);
-  int64_t shift = 1;
+  int64_t shift = a->n > 1;
   if (a->partners == SUMIX_PARTNERS_CROSS_CLASS) {
     order = sort_by_class(a, order, order == memory ? memory + a->n : memory);
-    shift = class_shift(a, order);
+    shift = sumix_class_shift((uint64_t)*a->seed, largest_class(a, order), a->n);
   }
   if (a->partners == SUMIX_PARTNERS_ANY) {
     for (int64_t i = 0; i < a->n; i++) a->perm[i] = order[i].index;
   } else {
-    for (int64_t i = 0, to = shift < a->n ? shift : 0; i < a->n; i++, to = to + 1 < a->n ? to + 1 : 0)
+    for (int64_t i = 0, to = shift; i < a->n; i++, to = to + 1 < a->n ? to + 1 : 0)
       a->perm[order[i].index] = order[to].index;
   }
   free(memory);
@@ -168,64 +165,18 @@ int SUMIX_KERNEL(sample_perm)(const struct sumix_sample_perm_args *a, struct sum
 
 /* ---- Boxes ---- */
 
-struct span {
-  int64_t from, to;
-};
-
-/* The pixels along a side of `size` that a box with this share of it covers about a centre, half its side each way. */
-static inline struct span around(int64_t centre, double share, int64_t size)
-{
-  const int64_t half = (int64_t)((double)size * share) / 2;
-  return (struct span){centre > half ? centre - half : 0, at_most(centre + half, size)};
-}
-
-/* A side from floor(low size) to below floor(high size), anywhere where it fits. */
-static inline struct span within(uint64_t side_bits, uint64_t start_bits, double low, double high, int64_t size)
-{
-  const int64_t least = (int64_t)((double)size * low), choices = (int64_t)((double)size * high) - least;
-  const int64_t side = least + sumix_below(side_bits, choices), from = sumix_below(start_bits, size - side + 1);
-  return (struct span){from, from + side};
-}
-
-/* Returns what it leaves of the image. */
-static inline float put_box(int64_t *box, struct span x, struct span y, int64_t height, int64_t width)
-{
-  box[0] = x.from, box[1] = y.from, box[2] = x.to, box[3] = y.to;
-  const int64_t area = (x.to - x.from) * (y.to - y.from);
-  return area > 0 ? (float)(1 - (double)area / ((double)height * (double)width)) : 1;
-}
-
 /* The boxes of `count` samples from `first` on, at most a block. `lam` holds their ratios. */
 static void draw_boxes(const struct sumix_sample_box_args *a, int64_t first, int64_t count, float *lam, int64_t *box)
 {
   const uint64_t seed = (uint64_t)*a->seed, sample = (uint64_t)first;
-  const int64_t height = a->height, width = a->width;
   struct sumix_block places, more;
   sumix_philox_block(seed, sample, 0, SUMIX_STREAM_BOX, true, count, &places);
   if (a->kind == SUMIX_BOX_MINMAX) sumix_philox_block(seed, sample, 1, SUMIX_STREAM_BOX, true, count, &more);
   if (a->kind == SUMIX_BOX_RESIZE) sumix_philox_block(seed, sample, 2, SUMIX_STREAM_BOX, true, count, &more);
-  for (int64_t j = 0; j < count; j++) {
-    const struct sumix_words place = sumix_words_of(&places, j);
-    const uint64_t bits_x = sumix_half(place, 0), bits_y = sumix_half(place, 1);
-    const int64_t x = sumix_below(bits_x, width), y = sumix_below(bits_y, height);
-    struct span columns, rows;
-    if (a->kind == SUMIX_BOX_CUT) {
-      const double side = sqrt(1 - (double)lam[j]);
-      columns = around(x, side, width), rows = around(y, side, height);
-    } else if (a->kind == SUMIX_BOX_SPAN) {
-      columns = around(x, 1 - (double)lam[j], width), rows = (struct span){0, height};
-    } else if (a->kind == SUMIX_BOX_MINMAX) {
-      const struct sumix_words corner = sumix_words_of(&more, j);
-      columns = within(bits_x, sumix_half(corner, 0), a->low, a->high, width);
-      rows = within(bits_y, sumix_half(corner, 1), a->low, a->high, height);
-    } else {
-      double tau = lam[j];
-      if (a->alpha == 0 || tau < a->low || tau > a->high)
-        tau = a->low + (a->high - a->low) * sumix_uniform_f64(sumix_half(sumix_words_of(&more, j), 0));
-      columns = around(x, tau, width), rows = around(y, tau, height);
-    }
-    lam[j] = put_box(box + 4 * j, columns, rows, height, width);
-  }
+  const struct sumix_block *const others = a->kind == SUMIX_BOX_MINMAX || a->kind == SUMIX_BOX_RESIZE ? &more : &places;
+  const struct sumix_sample_box_args own = *a;  // no store in the loop changes it, so far as a compiler can see
+  for (int64_t j = 0; j < count; j++)
+    lam[j] = sumix_draw_box(&own, lam[j], sumix_words_of(&places, j), sumix_words_of(others, j), box + 4 * j);
 }
 
 static void box_rows(int64_t begin, int64_t end, void *context)
@@ -245,7 +196,7 @@ static void box_rows(int64_t begin, int64_t end, void *context)
     if (a->p == 1) continue;
     draw_mixed(seed, a->p, first, count, mixed);
     for (int64_t j = 0; j < count; j++)
-      if (!mixed[j]) lam[j] = put_box(box + 4 * j, (struct span){0, 0}, (struct span){0, 0}, 1, 1);
+      if (!mixed[j]) lam[j] = 1, memset(box + 4 * j, 0, 4 * sizeof *box);
   }
 }
 
@@ -262,9 +213,7 @@ int SUMIX_KERNEL(cut_box)(const struct sumix_cut_box_args *a, struct sumix_statu
     SUMIX_CHECK(x >= 0 && x < a->width && y >= 0 && y < a->height, status,
                 "centre[%lld] is (%lld, %lld), expected x from 0 to %lld and y from 0 to %lld", (long long)i,
                 (long long)x, (long long)y, (long long)a->width - 1, (long long)a->height - 1);
-    const double side = sqrt(1 - (double)a->lam[i]);
-    a->exact_lam[i] =
-        put_box(a->box + 4 * i, around(x, side, a->width), around(y, side, a->height), a->height, a->width);
+    a->exact_lam[i] = sumix_cut_box(a->lam[i], x, y, a->height, a->width, a->box + 4 * i);
   }
   return 0;
 }

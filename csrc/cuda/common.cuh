@@ -28,10 +28,14 @@ extern __shared__ uint4 sumix_dynamic_shared[];
 
 enum { SUMIX_WARP = 32 };
 
+#ifndef SUMIX_MOST_BLOCKS  // tests ask for few, so that small batches too make blocks stride
+#define SUMIX_MOST_BLOCKS 65535
+#endif
+
 /* Blocks for `items` of which one takes `per_block`; kernels stride on by the grid, so any number is right. At least 1. */
 static inline unsigned sumix_grid(int64_t items, int64_t per_block)
 {
-  const int64_t blocks = (items + per_block - 1) / per_block, most = 65535;
+  const int64_t blocks = (items + per_block - 1) / per_block, most = SUMIX_MOST_BLOCKS;
   return (unsigned)(blocks < 1 ? 1 : blocks < most ? blocks : most);
 }
 

@@ -185,13 +185,17 @@ def per_channel(value: Any, name: str, above: float = -math.inf) -> Tensor:
         if value.numel() == 0:
             raise ValueError(f"{name} must be (C,), got {shape(value)}")
         return value.detach().reshape(-1).to(torch.float32)
+    return torch.tensor(_numbers(value, name, above), dtype=torch.float32)
+
+
+def _numbers(value: Any, name: str, above: float) -> list[float]:
     values = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
     if len(values) == 0:
         raise ValueError(f"{name} must be a number, or one a channel, got {value!r}")
     for one in values:
         if number(one, name, -LARGEST) <= above:
             raise ValueError(f"{name} must be above {above:g}, got {one}")
-    return torch.tensor([float(one) for one in values], dtype=torch.float32)
+    return [float(one) for one in values]
 
 
 def channels(value: Any, name: str, like: Tensor, like_name: str, count: int, above: float = -math.inf) -> Tensor:
@@ -200,13 +204,17 @@ def channels(value: Any, name: str, like: Tensor, like_name: str, count: int, ab
         same_device(tensor(value, name), name, like, like_name)
         if value.dtype in FLOATS and value.shape == (count,):
             return value.detach().to(torch.float32).contiguous()
-    values = per_channel(value, name, above)
-    if values.shape[0] not in (1, count):
-        given = values.shape[0]
+    if isinstance(value, Tensor) or like.is_cpu:
+        values = per_channel(value, name, above)
+    else:  # made where they are needed: a copy from the host would be waited for
+        each = _numbers(value, name, above)
+        values = torch.stack([torch.full((), one, dtype=torch.float32, device=like.device) for one in each])
+    given = values.shape[0]
+    if given not in (1, count):
         raise ValueError(
             f"{name} must be a number, or {count} of them as {like_name} has {count} channels, got {given}"
         )
-    return values.to(like.device).expand(count).contiguous()
+    return values.expand(count).contiguous()
 
 
 def integer(value: Any, name: str, low: int = -(2**63)) -> int:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,18 +80,37 @@ def fmix_mask(
         raise ValueError(f'size must be at least 2 in its first dimension for spectrum="published", got {size}')
     seed = as_seed(seed, generator, lam.device)
     k, soft, exact = sample_top_k(lam, height * width, max_soft=max_soft, seed=seed)
+    how = height, width, decay, published, signals, lam.device
     if torch.compiler.is_compiling() or type(lam) is not Tensor:
         # Below, the op keeps complex numbers out of the compiler's sight, which has no code for them and says so.
-        image, scale = _low_frequency_image, amplitudes.__wrapped__
+        image, scale = _low_frequency_image, amplitudes(*how)
     else:
-        image, scale = low_frequency_image, amplitudes
-    scale = scale(height, width, decay, published, signals, lam.device)
+        image, scale = low_frequency_image, kept_amplitudes(*how)
     normals = sample_normal(lam.shape[0], scale.shape[0], seed=seed)
     mask = mask_top_k(image(normals, scale, height, width, published), k, soft)
     return mask.squeeze(1) if signals else mask, exact
 
 
+def kept_amplitudes(
+    height: int, width: int, decay: float, published: bool, signals: bool, device: torch.device
+) -> Tensor:
+    """`amplitudes`, computed once; on a GPU once a stream, for no other waits for them.
+
+    While a CUDA graph is captured nothing is computed, only noted down, so that there is nothing to keep.
+    """
+    stream = None
+    if device.type == "cuda":
+        if torch.cuda.is_current_stream_capturing():
+            return amplitudes(height, width, decay, published, signals, device)
+        stream = torch.cuda.current_stream(device).cuda_stream
+    return _keep_amplitudes(stream, height, width, decay, published, signals, device)
+
+
 @functools.lru_cache(maxsize=64)
+def _keep_amplitudes(stream: int | None, *how: Any) -> Tensor:
+    return amplitudes(*how)
+
+
 def amplitudes(height: int, width: int, decay: float, published: bool, signals: bool, device: torch.device) -> Tensor:
     """What to multiply an image's normal deviates by, (M,), real and imaginary parts in turn.
 

@@ -159,7 +159,7 @@ def resolve_options(
     )
 
 
-_ABSENT = torch.empty(0)  # what the op takes for no tensor
+_ABSENT = torch.empty(0)  # what the op takes for no tensor, on CPU
 
 
 def run(
@@ -185,7 +185,8 @@ def run(
     dispatch.refuse_forward_mode("sumix_loss", *rows)
     if _is_ready(*tensors):
         try:
-            return _call([_ABSENT if t is None else t for t in tensors], options, plain=True)
+            absent = _ABSENT if logits.is_cpu else logits.new_empty(0)
+            return _call([absent if t is None else t for t in tensors], options, plain=True)
         except RuntimeError:
             pass  # what it was comes out below
     try:
@@ -292,8 +293,8 @@ def _(
     return tuple(logits.new_empty(grad.shape) for grad in (grad_logits, grad_uncertainty, grad_raw))
 
 
-torch.library.impl("sumix::sumix_loss", "default", reference.sumix_loss_explicit)  # devices without kernels
-torch.library.impl("sumix::sumix_loss_backward", "default", reference.sumix_loss_backward)
+dispatch.fallback("sumix_loss", reference.sumix_loss_explicit)
+dispatch.fallback("sumix_loss_backward", reference.sumix_loss_backward)
 
 
 def _setup_context(ctx, inputs, output) -> None:
@@ -312,7 +313,7 @@ def _keep(ctx, arguments: tuple, gradients: tuple[Tensor, ...]) -> None:
 
 def _is_one(gradient: Tensor) -> bool:
     """The incoming gradient is exactly 1, and asking costs nothing."""
-    if not dispatch.is_plain(gradient) or gradient.ndim != 0:
+    if not dispatch.is_at_hand(gradient) or gradient.ndim != 0:
         return False
     try:
         return gradient.item() == 1

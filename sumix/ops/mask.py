@@ -133,7 +133,7 @@ def _(seed: Tensor, lam: Tensor, size: int, max_soft: float) -> tuple[Tensor, Te
     return seed.new_empty(lam.shape), seed.new_empty(lam.shape), lam.new_empty(lam.shape)
 
 
-torch.library.impl("sumix::sample_top_k", "default", reference.sample_top_k)  # devices without kernels
+dispatch.fallback("sample_top_k", reference.sample_top_k)
 
 
 @torch.library.register_fake("sumix::mask_top_k")
@@ -142,9 +142,11 @@ def _(grey: Tensor, k: Tensor, soft: Tensor) -> Tensor:
     return grey.new_empty(grey.shape)
 
 
-@torch.library.impl("sumix::mask_top_k", "default")
-def _(grey: Tensor, k: Tensor, soft: Tensor) -> Tensor:
+def _explicit(grey: Tensor, k: Tensor, soft: Tensor) -> Tensor:
     return reference.mask_top_k(grey, k, None if soft.shape == (0,) else soft)
+
+
+dispatch.fallback("mask_top_k", _explicit)
 
 
 def _none(ctx: Any, *grads: Tensor) -> None:

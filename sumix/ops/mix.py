@@ -168,7 +168,7 @@ def fake(x: Tensor, *how: Tensor) -> Tensor:
 
 
 for _name in ("mix_box", "mix_box_backward", "mix_linear", "mix_linear_backward"):
-    torch.library.impl(f"sumix::{_name}", "default", fallback(_name))
+    dispatch.fallback(_name, fallback(_name))
     torch.library.register_fake(f"sumix::{_name}", fake)
 
 
@@ -193,7 +193,7 @@ def soft_labels(
         checks.reraise(error, names)
 
 
-torch.library.impl("sumix::soft_labels", "default", reference.soft_labels)
+dispatch.fallback("soft_labels", reference.soft_labels)
 
 
 @torch.library.register_fake("sumix::soft_labels")

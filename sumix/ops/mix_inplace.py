@@ -129,5 +129,5 @@ _library = torch.library.Library("sumix", "IMPL")  # for keys that torch.library
 for _op in (_mix_box_, _mix_resize_):
     _library.impl(_op._opname, _refusing(_op), "Autograd", with_keyset=True)
     _library.impl(_op._opname, _counting(_op), "ADInplaceOrView", with_keyset=True)
-    torch.library.impl(f"sumix::{_op._opname}", "default", getattr(reference, _op._opname))
+    dispatch.fallback(_op._opname, getattr(reference, _op._opname))
     torch.library.register_fake(f"sumix::{_op._opname}", _fake)

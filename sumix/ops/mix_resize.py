@@ -75,7 +75,7 @@ def check_mode(mode: str | Tensor, x: Tensor) -> Tensor:
 
 
 for _name in ("mix_resize", "mix_resize_backward"):
-    torch.library.impl(f"sumix::{_name}", "default", fallback(_name))
+    dispatch.fallback(_name, fallback(_name))
     torch.library.register_fake(f"sumix::{_name}", fake)
 
 torch.library.register_autograd("sumix::mix_resize", gradient(_mix_resize_backward), setup_context=setup_context)

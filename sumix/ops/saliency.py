@@ -15,7 +15,7 @@ _saliency_peak = torch.ops.sumix.saliency_peak.default
 
 ORDERS = ("rgb", "bgr")
 PerChannel = float | Sequence[float] | Tensor
-_ABSENT = torch.empty(0)
+_ABSENT = torch.empty(0)  # what the op takes for no mean and std, on CPU
 
 
 def saliency(x: Tensor, *, order: str = "rgb", mean: PerChannel | None = None, std: PerChannel | None = None) -> Tensor:
@@ -100,9 +100,12 @@ def _as_given(op: Callable[..., Tensor], x: Tensor, order: str, mean: Any, std: 
 
     The op checks everything itself, in a tenth of the time that the checks here take.
     """
-    if mean is None and std is None:
-        mean = std = _ABSENT
-    if not dispatch.is_plain(x, mean, std) or order not in ORDERS or (x.dtype is torch.uint8 and mean is not _ABSENT):
+    scaled = mean is not None or std is not None
+    if not dispatch.is_plain(x) or order not in ORDERS or (x.dtype is torch.uint8 and scaled):
+        return None
+    if not scaled:
+        mean = std = _ABSENT if x.is_cpu else torch.empty(0, device=x.device)
+    elif not dispatch.is_plain(mean, std):
         return None
     try:
         with torch._C._AutoDispatchBelowAutograd():
@@ -156,5 +159,5 @@ def _(x: Tensor, mean: Tensor, std: Tensor, bgr: bool) -> Tensor:
 
 
 # Devices without kernels. No autograd formula: results of integers have no gradient.
-torch.library.impl("sumix::saliency", "default", reference.saliency)
-torch.library.impl("sumix::saliency_peak", "default", reference.saliency_peak)
+dispatch.fallback("saliency", reference.saliency)
+dispatch.fallback("saliency_peak", reference.saliency_peak)

@@ -23,6 +23,8 @@ Device = torch.device | str | int | None
 def draw_seed(device: Device = None, generator: torch.Generator | None = None) -> Tensor:
     """Draw a seed, any of 2^64 - 1 values, from torch's default generator or the one given, without waiting for it.
 
+    Under torch.compile any of 2^62.
+
     Parameters
     ----------
     device : torch.device, optional
@@ -34,8 +36,10 @@ def draw_seed(device: Device = None, generator: torch.Generator | None = None) -
     -------
     Tensor, shape (), int64
     """
-    if generator is None:  # to name None would fix sizes in a compiled graph
-        return torch.randint(-(2**63), 2**63 - 1, (), device=device)
+    if generator is None:
+        if torch.compiler.is_compiling():
+            return _draw_in_halves(device)
+        return torch.randint(-(2**63), 2**63 - 1, (), device=device)  # to name None would fix sizes in a compiled graph
     if not isinstance(generator, torch.Generator):
         raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
     if torch.compiler.is_compiling():
@@ -44,6 +48,12 @@ def draw_seed(device: Device = None, generator: torch.Generator | None = None) -
     if generator.device.type != device.type:
         raise ValueError(f"generator must be on {device}, got one on {generator.device}")
     return torch.randint(-(2**63), 2**63 - 1, (), device=device, generator=generator)
+
+
+def _draw_in_halves(device: Device) -> Tensor:
+    """One of 2^62 seeds: what torch.compile makes of randint for a GPU has bounds of 32 bits."""
+    high, low = torch.randint(2**31 - 1, (2,), device=device).unbind()
+    return high << 33 | low
 
 
 def sample_lam(
@@ -271,7 +281,7 @@ def draw(op: Callable[..., Any], *arguments: Any) -> Any:
 
 
 for _name in ("sample_lam", "sample_perm", "sample_uniform", "sample_normal", "sample_seed"):
-    torch.library.impl(f"sumix::{_name}", "default", getattr(reference, _name))
+    dispatch.fallback(_name, getattr(reference, _name))
 
 
 @torch.library.register_fake("sumix::sample_lam")

@@ -168,7 +168,7 @@ def as_size(size: Any) -> tuple[int, int]:
 
 
 for _name in ("sample_box", "cut_box"):
-    torch.library.impl(f"sumix::{_name}", "default", getattr(reference, _name))
+    dispatch.fallback(_name, getattr(reference, _name))
 
 
 @torch.library.register_fake("sumix::sample_box")

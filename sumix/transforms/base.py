@@ -1,7 +1,7 @@
 """What the mixers share: arguments, labels, partners, and the way from a recipe to mixed images and their target."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 import torch
@@ -45,6 +45,7 @@ class Mixer(nn.Module):
     DIMS: tuple[int, ...] | None = None  # that the images may have; None for any
     looks = 0  # how many tensors `look` finds
     blends = True  # whether a pixel may show both images at once, whatever is drawn
+    _names_kept: tuple[str, ...] = ()  # of what `keep` remembers
 
     def __init_subclass__(cls) -> None:
         """Document the arguments that all mixers share, and how they are called, at each of them."""
@@ -218,6 +219,15 @@ class Mixer(nn.Module):
     def keep(self, name: str, value: Any, argument: str) -> None:
         """Remember a value a channel, for `kept`; not as a buffer, which `half()` would round."""
         setattr(self, name, checks.per_channel(value, argument))
+        self._names_kept = (*self._names_kept, name)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Mixer":
+        """What is kept goes where `to` and `cuda` move the module, in float32."""
+        super()._apply(fn, recurse)
+        for name in self._names_kept:
+            value = getattr(self, name)
+            setattr(self, name, value.to(fn(value).device))
+        return self
 
     def kept(self, name: str, like: Tensor) -> Tensor:
         """What `keep` remembers, on the device of `like`: moved there once, for every copy waits."""
@@ -289,7 +299,7 @@ def _labels(labels: Any, images: Tensor, num_classes: int | None) -> Tensor:
     if not labels.is_floating_point():
         if labels.shape[1] == 1:
             raise ValueError(f"labels must be (N,), or (N, K) with K > 1 if multi-hot, got {checks.shape(labels)}")
-        if dispatch.is_plain(labels) and ((labels != 0) & (labels != 1)).any():
+        if dispatch.is_at_hand(labels) and ((labels != 0) & (labels != 1)).any():
             raise ValueError("labels (N, K) of integers must be multi-hot, 0 or 1; classes are (N,)")
     return labels.to(torch.float32)
 

@@ -65,7 +65,7 @@ class RandomMix(Mixer):
     def recipe(self, images: Tensor, perm: Tensor, seed: Tensor) -> Recipe:
         """The recipe of the whole batch."""
         seeds = sample_seed(len(self.mixers) + 1, seed=seed)
-        if not self.per_sample and dispatch.is_plain(seed):  # on CPU a value can be looked at
+        if not self.per_sample and dispatch.is_at_hand(seed):  # on CPU a value can be looked at
             which = int(self.choose(seeds[0], 1))
             if which < 0:
                 return self.untouched(images)

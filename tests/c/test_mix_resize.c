@@ -1,6 +1,7 @@
 /* mix_resize, in place and not, and mix_normalize without torch, in buffers of their exact size: every dtype against
  * loops from the formulas; values out of range; the same bits on any number of threads.
  */
+#include "../../csrc/resize.h"
 #include "mixing.h"
 
 /* Along one axis: the two pixels of `from` that pixel j of `to` lies between, and the weight of the second. */
@@ -87,11 +88,11 @@ static void test_resize(enum sumix_dtype dtype, struct sumix_layout l, int64_t c
   CHECK(memcmp(out, again, bytes) == 0);
   for (num_threads = 1; num_threads <= 3; num_threads += 2) {
     memcpy(again, x, bytes);
-    const struct sumix_mix_inplace_args inplace = {dtype, l, element, again, box, resize, perm};
+    const struct sumix_mix_inplace_args inplace = {dtype, l, element, again, box, resize, perm, NULL};
     CHECK(sumix_mix_inplace_cpu_baseline(&inplace, &status) == 0);
     CHECK(memcmp(out, again, bytes) == 0);
     memcpy(again, x, bytes);
-    const struct sumix_mix_inplace_args boxes = {dtype, l, element, again, box, NULL, perm};
+    const struct sumix_mix_inplace_args boxes = {dtype, l, element, again, box, NULL, perm, NULL};
     const struct sumix_mix_box_args apart = {l, x, box, perm, expected};
     CHECK(sumix_mix_inplace_cpu_baseline(&boxes, &status) == 0);
     CHECK(sumix_mix_box_cpu_baseline(&apart, &status) == 0);
@@ -152,6 +153,17 @@ static void test_normalize(enum sumix_dtype dtype, struct sumix_layout l, int64_
       free(zeros);
 }
 
+/* Positions are sums rounded once: those of exact arithmetic, which double is for axes of less than 2^24 pixels. */
+static void test_positions(int64_t from, int64_t to, int64_t j)
+{
+  const float scale = sumix_scale_f32(from, to), at = (float)(((double)j + 0.5) * (double)scale - 0.5);
+  const struct sumix_between_f32 between = sumix_bilinear_source_f32(j, scale, from, to);
+  const int64_t first = (int64_t)at < from - 1 ? (int64_t)at : from - 1;
+  const float weight = from == to ? 0 : at - (float)first;
+  CHECK(between.first == (from == to ? j : first) && between.weight == (weight < 1 ? weight : 1));
+  CHECK(between.second == (from == to || first + 1 == from ? between.first : first + 1));
+}
+
 static void test_bad_values(void)
 {
   const struct sumix_layout l = {2, 1, 2, 2, 4}, bytes = {2, 1, 2, 2, 1};
@@ -162,7 +174,7 @@ static void test_bad_values(void)
   const struct sumix_mix_resize_args mix = {SUMIX_FLOAT32, l, 4, x, box, resize, perm, out};
   const struct sumix_mix_resize_args other = {SUMIX_OTHER, l, 4, x, box, resize, perm, out};
   const struct sumix_mix_resize_backward_args back = {SUMIX_FLOAT32, l, x, box, resize, perm, out};
-  const struct sumix_mix_inplace_args inplace = {SUMIX_FLOAT32, l, 4, out, box, resize, perm};
+  const struct sumix_mix_inplace_args inplace = {SUMIX_FLOAT32, l, 4, out, box, resize, perm, NULL};
   const struct sumix_mix_normalize_args normalize = {
       SUMIX_FLOAT32, bytes, 1, (const uint8_t *)x, box, resize, mask, perm, mean, std, out};
   int64_t *const places[] = {&box[6], &perm[1], &resize[1]};
@@ -205,6 +217,13 @@ int main(void)
       test_normalize(SUMIX_FLOAT16, layouts[k], channels);
       test_normalize(SUMIX_BFLOAT16, layouts[k], channels);
     }
+  for (int64_t from = 1; from <= 80; from++)
+    for (int64_t to = 1; to <= from; to++)
+      for (int64_t j = 0; j < to; j++) test_positions(from, to, j);
+  for (int k = 0; k < 100000; k++) {
+    const int64_t from = 1 + below(1 << (1 + below(24))), to = 1 + below(from);
+    test_positions(from, to, below(to));
+  }
   test_bad_values();
   puts("mix_resize: passed");
   return 0;

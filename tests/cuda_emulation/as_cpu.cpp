@@ -1,6 +1,7 @@
 /* Puts the emulated CUDA kernels in the place of the CPU kernels, so that tests/c tests them. Each call runs its blocks
  * and threads in another order; the tests compare the bits of repeated calls. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "../../csrc/kernels.h"
 #include "cuda_runtime.h"
@@ -14,7 +15,10 @@ static int run(const args_type *args, launcher launch, scratch_size bytes, struc
   sumix_emulated_order(calls++ % 4);
   args_type copy = *args;
   void *scratch = NULL;
-  if constexpr (requires { copy.scratch; }) copy.scratch = scratch = malloc((size_t)bytes(&copy));
+  if constexpr (requires { copy.scratch; }) {
+    copy.scratch = scratch = malloc((size_t)bytes(&copy));
+    memset(scratch, 0xa5, (size_t)bytes(&copy));
+  }
   const cudaError_t error = launch(&copy, NULL);
   free(scratch);
   if (error != cudaSuccess) sumix_explain(status, "%s", cudaGetErrorString(error));

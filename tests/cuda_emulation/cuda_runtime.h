@@ -7,10 +7,11 @@
  * orders, and a thread that waits where others do not is found at once and reported.
  *
  * The sanitizers know about the stacks:
- *   AddressSanitizer sees every access to global, static and dynamic shared memory (-fsanitize-sections=sumix_shared).
- *   ThreadSanitizer takes every thread of every block for a thread of its own. Barriers, shuffles and votes order what
- *     is before them and after them, among those who take part; nothing orders two blocks of a launch but
- *     __threadfence. So it reports races within a block and between blocks, in whatever order they run.
+ *   AddressSanitizer sees every access to global, static and dynamic shared memory.
+ *   ThreadSanitizer takes every thread of every block for a thread of its own. __syncthreads and __syncwarp order what is
+ *     before them and after them, among those who take part; shuffles and votes, as on a GPU, order nothing, and nothing
+ *     orders two blocks of a launch but __threadfence. So it reports races within a block and between blocks, in
+ *     whatever order they run.
  * Shared memory holds garbage when a block starts, other garbage in other orders.
  *
  * One-dimensional grids and blocks of whole warps. assert() ends the launch with cudaErrorAssert.
@@ -29,14 +30,14 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-#define __shared__ static __attribute__((section("sumix_shared")))
+#define __shared__ static  // all that a .cu file has of .bss: the Makefile moves that to a section, sumix_shared
 #define SUMIX_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                                   \
   ((void)(stream), emulated::launch_body((grid), (block), (shared_bytes), [=] { kernel(__VA_ARGS__); }))
 #define SUMIX_DYNAMIC_SHARED() emulated::dynamic_shared()
 
 typedef int cudaError_t;
 typedef struct emulated_stream *cudaStream_t;
-enum { cudaSuccess = 0, cudaErrorInvalidConfiguration = 9, cudaErrorAssert = 710 };
+enum { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorInvalidConfiguration = 9, cudaErrorAssert = 710 };
 
 struct emulated_index {
   unsigned x, y, z;
@@ -64,16 +65,16 @@ void *dynamic_shared();
 /* Waits for the block. Returns how many of its threads came with a predicate that is not 0; `all`: how many came. */
 int block_barrier(int predicate, int *all);
 
-/* Waits for the lanes of the mask, which must all come here with the same mask. `sent` is what each lane sends; returns
- * their array, whole until the next call of this lane. */
-const uint64_t *warp_exchange(unsigned mask, uint64_t sent);
+/* Waits for the lanes of the mask, which must all come here with the same mask and purpose. `sent` is what each lane
+ * sends; returns their array, whole until the next call of this lane. orders: memory too. */
+const uint64_t *warp_exchange(unsigned mask, uint64_t sent, const char *purpose, bool orders);
 
-template <typename T> T from_lane(unsigned mask, T value, int lane)
+template <typename T> T from_lane(unsigned mask, T value, int lane, const char *purpose)
 {
   static_assert(sizeof(T) <= sizeof(uint64_t));
   uint64_t sent = 0;
   memcpy(&sent, &value, sizeof value);
-  const uint64_t *all = warp_exchange(mask, sent);
+  const uint64_t *all = warp_exchange(mask, sent, purpose, false);
   if ((mask >> lane & 1) == 0) fail("a shuffle reads a lane outside its mask", __FILE__, __LINE__);
   memcpy(&value, &all[lane], sizeof value);
   return value;
@@ -111,10 +112,10 @@ inline int __syncthreads_and(int predicate)
   int all;
   return emulated::block_barrier(predicate, &all) == all;
 }
-inline void __syncwarp(unsigned mask = ~0u) { emulated::warp_exchange(mask, 0); }
+inline void __syncwarp(unsigned mask = ~0u) { emulated::warp_exchange(mask, 0, "__syncwarp", true); }
 inline unsigned __ballot_sync(unsigned mask, int predicate)
 {
-  const uint64_t *all = emulated::warp_exchange(mask, predicate != 0);
+  const uint64_t *all = emulated::warp_exchange(mask, predicate != 0, "vote", false);
   unsigned ballot = 0;
   for (unsigned lane = 0; lane < 32; lane++)
     if (mask >> lane & 1) ballot |= (unsigned)all[lane] << lane;
@@ -126,22 +127,23 @@ inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask,
 /* Within segments of `width` lanes; a source outside the own segment means the own value. */
 template <typename T> T __shfl_sync(unsigned mask, T value, int source, int width = 32)
 {
-  return emulated::from_lane(mask, value, emulated::lane() / width * width + (source & (width - 1)));
+  return emulated::from_lane(mask, value, emulated::lane() / width * width + (source & (width - 1)), "__shfl_sync");
 }
 template <typename T> T __shfl_xor_sync(unsigned mask, T value, int flipped, int width = 32)
 {
   const int lane = emulated::lane(), source = lane ^ flipped;
-  return emulated::from_lane(mask, value, source / width > lane / width ? lane : source);
+  return emulated::from_lane(mask, value, source / width > lane / width ? lane : source, "__shfl_xor_sync");
 }
 template <typename T> T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32)
 {
   const int lane = emulated::lane();
-  return emulated::from_lane(mask, value, lane % width < (int)delta ? lane : lane - (int)delta);
+  return emulated::from_lane(mask, value, lane % width < (int)delta ? lane : lane - (int)delta, "__shfl_up_sync");
 }
 template <typename T> T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32)
 {
   const int lane = emulated::lane();
-  return emulated::from_lane(mask, value, lane % width + (int)delta >= width ? lane : lane + (int)delta);
+  return emulated::from_lane(mask, value, lane % width + (int)delta >= width ? lane : lane + (int)delta,
+                             "__shfl_down_sync");
 }
 
 /* ---- Atomics: relaxed, as on a GPU ---- */

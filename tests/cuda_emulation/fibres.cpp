@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -27,6 +28,7 @@ __attribute__((weak)) void __tsan_destroy_fiber(void *fiber);
 __attribute__((weak)) void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 __attribute__((weak)) void __tsan_acquire(void *at);
 __attribute__((weak)) void __tsan_release(void *at);
+__attribute__((weak)) void __asan_unpoison_memory_region(const volatile void *memory, size_t bytes);
 __attribute__((weak)) void __sanitizer_start_switch_fiber(void **fake_stack, const void *bottom, size_t size);
 __attribute__((weak)) void __sanitizer_finish_switch_fiber(void *fake_stack, const void **bottom, size_t *size);
 /* Where the linker put the static shared memory of all kernels. */
@@ -43,7 +45,7 @@ emulated_index block_size, grid_size;
 namespace
 {
 
-enum { NO_SYNC = 1, STACK = 64 * 1024, MOST_THREADS = 1024, WARP = 32 };
+enum { NO_SYNC = 1, STACK = 64 * 1024, MOST_THREADS = 1024, WARP = 32, MOST_KEPT = 512 };
 enum state { READY, AT_BARRIER, IN_EXCHANGE, DONE };
 
 struct fibre {
@@ -52,8 +54,10 @@ struct fibre {
   ucontext_t context;
   char *stack;
   void *tsan, *fake_stack;
-  int predicate;  // at a barrier
-  unsigned mask;  // in an exchange
+  bool kept;            // tsan is
+  int predicate;        // at a barrier
+  unsigned mask;        // in an exchange
+  const char *purpose;  // of the exchange
   uint64_t sent;
   uint64_t received[WARP];
 };
@@ -71,8 +75,24 @@ void (*body)(const void *);
 const void *body_context;
 char *dynamic;
 int barrier_count, barrier_all;
-/* What ThreadSanitizer orders by: a launch's start and end, a block's barrier, a warp's exchanges, a fence. */
-char launch_start, launch_end, barrier_sync, warp_sync[MOST_THREADS / WARP], fence_sync;
+/* What ThreadSanitizer orders by: a launch's start and end, and a fence. */
+char launch_start, launch_end, fence_sync;
+
+/* And those who meet at a barrier or at an exchange, again and again. Whoever leaves a meeting learns what everyone did
+ * before it, and must not learn what those who left first have done since and release when they meet again: so two places
+ * serve in turn. Nor must other blocks of the launch learn it: their meetings have other places. */
+struct meeting {
+  unsigned mask;  // in an exchange: whose meeting it is
+  char *places;   // two
+  unsigned held;  // how many times it was
+};
+struct two_places {
+  char at[2];
+};
+std::deque<two_places> places;
+size_t lent_places;  // to this launch; what an earlier one left in them is long known to all
+meeting barrier;
+std::vector<meeting> exchanges[MOST_THREADS / WARP];
 
 void acquire(char *at)
 {
@@ -81,6 +101,20 @@ void acquire(char *at)
 void release(char *at)
 {
   if (__tsan_release) __tsan_release(at);
+}
+
+meeting new_meeting(unsigned mask)
+{
+  if (lent_places == places.size()) places.emplace_back();
+  return {mask, places[lent_places++].at, 0};
+}
+
+meeting *exchange_of(unsigned warp, unsigned mask)
+{
+  for (meeting &known : exchanges[warp])
+    if (known.mask == mask) return &known;
+  exchanges[warp].push_back(new_meeting(mask));
+  return &exchanges[warp].back();
 }
 
 /* libc's own: AddressSanitizer's would warn of what it does not know, and is told here. */
@@ -141,13 +175,48 @@ char *new_pages(char *at, size_t bytes)
   return pages;
 }
 
+/* ThreadSanitizer needs most of a megabyte for a thread, and longer to clear it than a small block takes to run. What
+ * orders one launch and the next lets them share threads; two blocks of a launch may not. */
+std::vector<void *> kept_tsan;
+size_t lent_tsan;  // to this launch
+
+void make_tsan(fibre *f)
+{
+  f->kept = lent_tsan < MOST_KEPT;
+  if (f->kept && lent_tsan < kept_tsan.size()) {
+    f->tsan = kept_tsan[lent_tsan++];
+    return;
+  }
+  f->tsan = __tsan_create_fiber(0);
+  if (!f->kept) return;
+  kept_tsan.push_back(f->tsan);
+  lent_tsan++;
+}
+
+/* ended: all of the block's threads did. Those that a failed assertion left where they were are of no more use, and what
+ * they did came before all that follows. */
+void drop_tsan(unsigned threads, bool ended)
+{
+  for (unsigned t = 0; t < threads && !ended; t++) {
+    __tsan_switch_to_fiber(fibres[t].tsan, NO_SYNC);
+    release(&launch_end);
+    __tsan_switch_to_fiber(scheduler_tsan, NO_SYNC);
+  }
+  for (unsigned t = 0; t < threads; t++)
+    if (!fibres[t].kept) __tsan_destroy_fiber(fibres[t].tsan);
+  if (ended) return;
+  for (void *const tsan : kept_tsan) __tsan_destroy_fiber(tsan);
+  kept_tsan.clear();
+}
+
 void make(fibre *f, unsigned thread, unsigned block)
 {
   if (f->stack == nullptr || __tsan_create_fiber) f->stack = new_pages(f->stack, STACK);
+  if (__asan_unpoison_memory_region) __asan_unpoison_memory_region(f->stack, STACK);  // frames that an assertion left
   f->where = {{thread, 0, 0}, {block, 0, 0}};
   f->now = READY;
   f->fake_stack = nullptr;
-  f->tsan = __tsan_create_fiber ? __tsan_create_fiber(0) : nullptr;
+  if (__tsan_create_fiber) make_tsan(f);
   getcontext(&f->context);
   f->context.uc_stack.ss_sp = f->stack;
   f->context.uc_stack.ss_size = STACK;
@@ -197,8 +266,11 @@ bool release_waiting(unsigned threads)
         if (mask >> other & 1) {
           if (lanes[other].now == DONE) report("a lane named in a mask has returned", threads);
           complete &= lanes[other].now == IN_EXCHANGE && lanes[other].mask == mask;
+          if (complete && lanes[other].purpose != lanes[lane].purpose)
+            report("lanes of one mask wait for different things", threads);
         }
       if (!complete) continue;
+      exchange_of(warp, mask)->held++;
       uint64_t sent[WARP];
       for (unsigned other = 0; other < WARP; other++) sent[other] = lanes[other].sent;
       for (unsigned other = 0; other < WARP; other++)
@@ -217,6 +289,7 @@ bool release_waiting(unsigned threads)
   }
   for (unsigned t = 0; t < threads; t++)
     if (fibres[t].now == AT_BARRIER) fibres[t].now = READY;
+  barrier.held++;
   return barrier_all > 0;
 }
 
@@ -235,6 +308,8 @@ bool run_block(unsigned block, unsigned threads)
 {
   const std::vector<unsigned> order = order_of(threads, block);
   for (unsigned t = 0; t < threads; t++) make(&fibres[t], t, block);
+  barrier = new_meeting(0);
+  for (std::vector<meeting> &of_warp : exchanges) of_warp.clear();
   do {
     for (const unsigned t : order) {
       if (fibres[t].now == READY) resume(&fibres[t]);
@@ -258,6 +333,7 @@ void launch(unsigned grid, unsigned threads, size_t shared_bytes, void (*kernel)
   body_context = context;
   block_size = {threads, 1, 1};
   grid_size = {grid, 1, 1};
+  lent_tsan = lent_places = 0;
   if (__tsan_get_current_fiber) scheduler_tsan = __tsan_get_current_fiber();
   std::vector<std::unique_ptr<char[]>> dynamics;  // a block's own, and none freed before all have ended
   const std::vector<unsigned> order = order_of(grid, grid);
@@ -269,7 +345,7 @@ void launch(unsigned grid, unsigned threads, size_t shared_bytes, void (*kernel)
     fill_bytes(dynamic, (char)garbage, shared_bytes);
     release(&launch_start);
     const bool ended = run_block(block, threads);
-    for (unsigned t = 0; t < threads && __tsan_destroy_fiber; t++) __tsan_destroy_fiber(fibres[t].tsan);
+    if (__tsan_destroy_fiber) drop_tsan(threads, ended);
     if (!ended) break;
   }
   acquire(&launch_end);
@@ -282,7 +358,6 @@ void fail(const char *condition, const char *file, int line)
   snprintf(failure, sizeof failure, "%s:%d: block %u, thread %u: assertion `%s` failed", file, line, self->block.x,
            self->thread.x, condition);
   last_error = cudaErrorAssert;
-  release(&launch_end);
   to_scheduler(current());
   std::abort();  // nobody resumes it
 }
@@ -292,23 +367,26 @@ int block_barrier(int predicate, int *all)
   fibre *const me = current();
   me->now = AT_BARRIER;
   me->predicate = predicate;
-  release(&barrier_sync);
+  char *const place = &barrier.places[barrier.held % 2];
+  release(place);
   to_scheduler(me);
-  acquire(&barrier_sync);
+  acquire(place);
   if (all != nullptr) *all = barrier_all;
   return barrier_count;
 }
 
-const uint64_t *warp_exchange(unsigned mask, uint64_t sent)
+const uint64_t *warp_exchange(unsigned mask, uint64_t sent, const char *purpose, bool orders)
 {
   fibre *const me = current();
-  char *const sync = &warp_sync[me->where.thread.x / WARP];
   me->now = IN_EXCHANGE;
   me->mask = mask;
+  me->purpose = purpose;
   me->sent = sent;
-  release(sync);
+  const meeting *const with = exchange_of(me->where.thread.x / WARP, mask);
+  char *const place = orders ? &with->places[with->held % 2] : nullptr;
+  if (orders) release(place);
   to_scheduler(me);
-  acquire(sync);
+  if (orders) acquire(place);
   return me->received;
 }
 
