@@ -12,7 +12,7 @@ TORCH_CUDA_ARCH_LIST ?= $(if $(shell command -v nvidia-smi),native,8.0)
 export TORCH_CUDA_ARCH_LIST
 C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
 
-.PHONY: demo quick test unit sanitize races emulated emulated-races emulated-extension registers lint bench gpu clean
+.PHONY: demo quick test unit sanitize races emulated emulated-races emulate emulated-extension registers lint bench gpu clean
 
 demo: $(VENV)/built
 	$(BIN)/python -m benchmarks.demo
@@ -157,6 +157,10 @@ build/planted/%: tests/cuda_emulation/planted.cu $(CUDA_HEADERS) build/extension
 PYTHON_INCLUDE ?= $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')
 EXTENSION := $(patsubst %,build/extension/cuda/%.o,$(filter-out as_cpu,$(EMULATED))) $(KERNELS:%=build/extension/cpu/%) \
              $(patsubst csrc/%.c,build/extension/%.o,$(filter-out csrc/module.c,$(wildcard csrc/*.c)))
+
+# Both, and the long cases against the CPU kernels.
+emulate: emulated emulated-races $(VENV)/built
+	SUMIX_EMULATE=thorough $(BIN)/python -m pytest -q tests/test_cuda_emulation.py
 
 emulated-extension: build/extension/sumix.so build/extension/sumix_emulated.so
 

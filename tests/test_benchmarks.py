@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 import sumix
-from benchmarks import batches, bench_transforms, common, direction, gpu, memory, peers, visible
+from benchmarks import batches, bench_transforms, common, direction, gpu, memory, peers, roofline, visible
 from benchmarks.nets import NarrowResNet
 
 ROOT = Path(peers.__file__).parents[1]
@@ -328,3 +328,23 @@ def test_peers():
         v2 = peers.load("torchvision").transforms.v2
         images, labels = v2.CutMix(num_classes=4)(torch.rand(4, 3, 8, 8), torch.arange(4))
         assert images.shape == (4, 3, 8, 8) and labels.shape == (4, 4)
+
+
+def test_eager_traffic_counts_what_is_read_and_written():
+    x, rows = torch.randn(8, 16), torch.tensor([1, 3])
+    assert roofline.eager_traffic(lambda: x + 1) == (1, 2 * x.nbytes)
+    assert roofline.eager_traffic(lambda: x.t().view(16, 8)[:2]) == (0, 0)
+    assert roofline.eager_traffic(lambda: x[:1].expand(8, 16) + 1) == (1, x.nbytes + x.nbytes // 8)
+    assert roofline.eager_traffic(lambda: x[rows]) == (1, 2 * x[rows].nbytes)
+    assert roofline.eager_traffic(lambda: torch.empty(4).fill_(1)) == (1, 2 * 16)
+
+
+def test_roofline_prints_every_kernel(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["roofline", "--quick"])
+    roofline.main()
+    lines = capsys.readouterr().out.splitlines()
+    times = {line.split("  ")[0]: line.split() for line in lines[2:]}
+    assert {"loss, with gradients", "mix_box", "saliency", "mask_top_k", "masked_similarity", "sample_perm"} <= set(
+        times
+    )
+    assert all(float(word) >= 0 for word in times["mix_box"][6:9])
