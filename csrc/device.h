@@ -8,8 +8,8 @@
 
 #include "boxed.h"
 
-/* SUMIX_CUDA: csrc/cuda is part of this build; it names the architectures, "sm_80 sm_90". SUMIX_CUDA_EMULATED: the tests have compiled it for the CPU, where it
- * takes the place of csrc/cpu. */
+/* SUMIX_CUDA: csrc/cuda is part of this build; it names the architectures, "sm_80 sm_90". SUMIX_CUDA_EMULATED: the
+ * tests have compiled it for the CPU, where it takes the place of csrc/cpu. */
 #if defined SUMIX_CUDA_EMULATED
 static inline bool sumix_is_on_device(const struct sumix_tensor *at) { return at != NULL; }
 #elif defined SUMIX_CUDA

@@ -1,5 +1,5 @@
-/* THE contract: every kernel's arguments, declared once, in csrc/args; csrc/cpu defines each kernel once per instruction
- * set, csrc/cuda once.
+/* THE contract: every kernel's arguments, declared once, in csrc/args; csrc/cpu defines each kernel once per
+ * instruction set, csrc/cuda once.
  *
  * Pointers are to contiguous memory of the shape beside them, in the dtype of the struct unless a C type says
  * otherwise; outputs overlap nothing. "real" there is float, or double for SUMIX_FLOAT64: what half precision is

@@ -1,6 +1,6 @@
 /* The arithmetic of saliency, one pixel at a time: csrc/cpu/saliency.c says what it computes and why its divisions are
- * exact. Nothing is multiplied and then added but whole numbers that float holds exactly, so that there is nothing for a
- * fused multiply-add to change, and every processor gets the same bits. */
+ * exact. Nothing is multiplied and then added but whole numbers that float holds exactly, so that there is nothing for
+ * a fused multiply-add to change, and every processor gets the same bits. */
 #ifndef SUMIX_SALIENCY_H
 #define SUMIX_SALIENCY_H
 

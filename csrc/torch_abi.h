@@ -4,8 +4,8 @@
  * have C linkage but C++ text. We declare what we call, and find it in the libtorch that `import torch` has already
  * loaded, so building sumix needs no torch and one binary serves every release from 2.10 on.
  *
- * To use another function: add one line to SUMIX_TORCH_SYMBOLS, or to SUMIX_TORCH_CUDA_SYMBOLS what only a torch with CUDA
- * has. tests/test_torch_abi.py compares every line with
+ * To use another function: add one line to SUMIX_TORCH_SYMBOLS, or to SUMIX_TORCH_CUDA_SYMBOLS what only a torch with
+ * CUDA has. tests/test_torch_abi.py compares every line with
  * torch's own headers.
  */
 #ifndef SUMIX_TORCH_ABI_H

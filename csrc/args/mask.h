@@ -27,8 +27,8 @@ struct sumix_mask_top_k_args {
   void *scratch;        // CUDA: sumix_mask_top_k_scratch(a) bytes
 };
 
-/* On a GPU a block cuts an image: in shared memory up to this many pixels; larger ones by at most this many blocks, which
- * is more than run at a time, since each needs a list of its soft edge's pixels in memory. */
+/* On a GPU a block cuts an image: in shared memory up to this many pixels; larger ones by at most this many blocks,
+ * which is more than run at a time, since each needs a list of its soft edge's pixels in memory. */
 enum { SUMIX_MASK_SHARED_PIXELS = 4096, SUMIX_MASK_MOST_BLOCKS = 320 };
 
 static inline int64_t sumix_mask_top_k_scratch(const struct sumix_mask_top_k_args *a)

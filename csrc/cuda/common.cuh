@@ -1,8 +1,8 @@
-/* What the CUDA kernels share: launching, element types, vectors of 16 bytes, reductions over a block, and who was pasted
- * where.
+/* What the CUDA kernels share: launching, element types, vectors of 16 bytes, reductions over a block, and who was
+ * pasted where.
  *
- * Every launcher runs on the current device and the given stream, allocates nothing and waits for nothing. What is wrong
- * inside tensors (labels, partners, boxes) is found by assert() on the device, as in torch's own kernels.
+ * Every launcher runs on the current device and the given stream, allocates nothing and waits for nothing. What is
+ * wrong inside tensors (labels, partners, boxes) is found by assert() on the device, as in torch's own kernels.
  */
 #ifndef SUMIX_CUDA_COMMON_CUH
 #define SUMIX_CUDA_COMMON_CUH
@@ -32,7 +32,8 @@ enum { SUMIX_WARP = 32 };
 #define SUMIX_MOST_BLOCKS 65535
 #endif
 
-/* Blocks for `items` of which one takes `per_block`; kernels stride on by the grid, so any number is right. At least 1. */
+/* Blocks for `items` of which one takes `per_block`; kernels stride on by the grid, so any number is right. At least 1.
+ *  */
 static inline unsigned sumix_grid(int64_t items, int64_t per_block)
 {
   const int64_t blocks = (items + per_block - 1) / per_block, most = SUMIX_MOST_BLOCKS;

@@ -1,5 +1,5 @@
-/* What csrc/device.c and the module ask of CUDA's runtime. It is linked statically, so without a driver these answer too.
- * None of them creates a context. */
+/* What csrc/device.c and the module ask of CUDA's runtime. It is linked statically, so without a driver these answer
+ * too. None of them creates a context. */
 #include <cuda_runtime.h>
 
 #include "device.h"

@@ -7,10 +7,10 @@
  * result is written, and in between there are registers: as the normalisation is linear, pixels are normalised first,
  * by scale = 1 / (255 std) and offset = -mean / std, and then averaged.
  *
- * The result is four or two times as large as what is read, so it decides the accesses: a thread writes 16 bytes, a warp
- * 512 bytes in a row, for which it reads 4 or 8 bytes a thread, as many bytes in a row. (With 16 bytes read a thread
- * would write 64, and each store of a warp touch every second half of 64 sectors.) A thread takes the same pixels of up
- * to MASK_PLANES planes, whose weights it reads once.
+ * The result is four or two times as large as what is read, so it decides the accesses: a thread writes 16 bytes, a
+ * warp 512 bytes in a row, for which it reads 4 or 8 bytes a thread, as many bytes in a row. (With 16 bytes read a
+ * thread would write 64, and each store of a warp touch every second half of 64 sectors.) A thread takes the same
+ * pixels of up to MASK_PLANES planes, whose weights it reads once.
  */
 #include "mix_mask.cuh"
 #include "mix_resize.cuh"

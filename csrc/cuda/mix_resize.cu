@@ -12,7 +12,8 @@
  *
  * The gradient of an image is its own outside of its box, plus the transpose of the resizing for each box that it was
  * pasted into. It is gathered: each pixel looks for the at most two by two pixels of the box that it has a share in,
- * instead of those adding to it, so there are no atomics, and sums are in the order of the samples whatever the partners.
+ * instead of those adding to it, so there are no atomics, and sums are in the order of the samples whatever the
+ * partners.
  */
 #include "mix_resize.cuh"
 #include "mix_takers.cuh"

@@ -20,8 +20,8 @@
 
 enum { SUMIX_VISIT = 4, SUMIX_WARP_VISIT = 32 * SUMIX_VISIT, SUMIX_MOST_REDUCED = 3 };
 
-/* Threads of a block at most: what leaves 128 registers a thread, 255 of double. Rows of up to four times as many classes
- * are resident. */
+/* Threads of a block at most: what leaves 128 registers a thread, 255 of double. Rows of up to four times as many
+ * classes are resident. */
 template <typename real> struct sumix_row_threads {
   enum { most = sizeof(real) == 8 ? 256 : 512 };
 };

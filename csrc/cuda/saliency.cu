@@ -18,8 +18,8 @@
  *   finish     reads those, writes the map, 1 byte, or only its maximum
  *
  * and before them `range` where x is stretched between its own minimum and maximum, after them `place` where the peak
- * is wanted. Device memory sees x once, and the map. What lies between, 9 bytes a pixel, is kept for as many images at a
- * time as 32 MB hold, which an L2 cache keeps; then the next images follow. 256 images of 3 x 224 x 224 bytes are 4
+ * is wanted. Device memory sees x once, and the map. What lies between, 9 bytes a pixel, is kept for as many images at
+ * a time as 32 MB hold, which an L2 cache keeps; then the next images follow. 256 images of 3 x 224 x 224 bytes are 4
  * groups, 38.5 MB read and 12.8 MB written.
  *
  * Maxima meet in integer atomics: no order changes them.

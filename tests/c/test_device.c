@@ -1,6 +1,6 @@
-/* csrc/device.c with a libtorch_cuda that only writes down what it is asked for: the guard is of the tensor's own device,
- * the stream is that device's current one and the launcher gets it, the guard is dropped whatever happens, scratch is
- * freed, and errors become messages.
+/* csrc/device.c with a libtorch_cuda that only writes down what it is asked for: the guard is of the tensor's own
+ * device, the stream is that device's current one and the launcher gets it, the guard is dropped whatever happens,
+ * scratch is freed, and errors become messages.
  */
 #include <stdarg.h>
 #include <string.h>

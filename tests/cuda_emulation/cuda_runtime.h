@@ -1,17 +1,18 @@
 /* Runs .cu files on the CPU. Put this folder first on g++'s include path and compile csrc/cuda/<stem>.cu unchanged with
  * -x c++ -std=c++20 -Wno-unknown-pragmas; link fibres.cpp, compiled without sanitizers.
  *
- * Every thread of a block runs, on a stack of its own, until it waits for others: at a barrier, a shuffle or a vote. The
- * emulator then goes on with the next thread, in the order that emulated.h sets; the same goes for the blocks of a
+ * Every thread of a block runs, on a stack of its own, until it waits for others: at a barrier, a shuffle or a vote.
+ * The emulator then goes on with the next thread, in the order that emulated.h sets; the same goes for the blocks of a
  * launch, which run one after another. So a run is repeatable, a result that depends on who comes first differs between
  * orders, and a thread that waits where others do not is found at once and reported.
  *
  * The sanitizers know about the stacks:
  *   AddressSanitizer sees every access to global, static and dynamic shared memory.
- *   ThreadSanitizer takes every thread of every block for a thread of its own. __syncthreads and __syncwarp order what is
- *     before them and after them, among those who take part; shuffles and votes, as on a GPU, order nothing, and nothing
- *     orders two blocks of a launch but __threadfence. So it reports races within a block and between blocks, in
- *     whatever order they run.
+ *   ThreadSanitizer takes every thread of every block for a thread of its own. __syncthreads and __syncwarp order what
+ *   is
+ *     before them and after them, among those who take part; shuffles and votes, as on a GPU, order nothing, and
+ *     nothing orders two blocks of a launch but __threadfence. So it reports races within a block and between blocks,
+ *     in whatever order they run.
  * Shared memory holds garbage when a block starts, other garbage in other orders.
  *
  * One-dimensional grids and blocks of whole warps. assert() ends the launch with cudaErrorAssert.

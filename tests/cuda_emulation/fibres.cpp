@@ -1,6 +1,7 @@
-/* The scheduler of cuda_runtime.h. Compiled without sanitizers, so that ThreadSanitizer does not take its own variables,
- * which all threads of a block touch, for shared ones; what the sanitizers need to know it tells them, if they are
- * there. What it does to memory that kernels see it does byte by byte: memcpy and memset are the sanitizers' own. */
+/* The scheduler of cuda_runtime.h. Compiled without sanitizers, so that ThreadSanitizer does not take its own
+ * variables, which all threads of a block touch, for shared ones; what the sanitizers need to know it tells them, if
+ * they are there. What it does to memory that kernels see it does byte by byte: memcpy and memset are the sanitizers'
+ * own. */
 #include "cuda_runtime.h"
 #include "emulated.h"
 
@@ -79,8 +80,8 @@ int barrier_count, barrier_all;
 char launch_start, launch_end, fence_sync;
 
 /* And those who meet at a barrier or at an exchange, again and again. Whoever leaves a meeting learns what everyone did
- * before it, and must not learn what those who left first have done since and release when they meet again: so two places
- * serve in turn. Nor must other blocks of the launch learn it: their meetings have other places. */
+ * before it, and must not learn what those who left first have done since and release when they meet again: so two
+ * places serve in turn. Nor must other blocks of the launch learn it: their meetings have other places. */
 struct meeting {
   unsigned mask;  // in an exchange: whose meeting it is
   char *places;   // two
@@ -193,8 +194,8 @@ void make_tsan(fibre *f)
   lent_tsan++;
 }
 
-/* ended: all of the block's threads did. Those that a failed assertion left where they were are of no more use, and what
- * they did came before all that follows. */
+/* ended: all of the block's threads did. Those that a failed assertion left where they were are of no more use, and
+ * what they did came before all that follows. */
 void drop_tsan(unsigned threads, bool ended)
 {
   for (unsigned t = 0; t < threads && !ended; t++) {
