@@ -81,7 +81,7 @@ static inline SUMIX_HD float sumix_draw_box(const struct sumix_sample_box_args *
   } else {
     const double again = a->low + (a->high - a->low) * sumix_uniform_f64(sumix_half(more, 0));
     /* Without a branch, which would be mispredicted. */
-    const double tau = (a->alpha == 0) | (lam < a->low) | (lam > a->high) ? again : lam;
+    const double tau = ((a->alpha == 0) | (lam < a->low) | (lam > a->high)) ? again : lam;
     columns = sumix_around(x, tau, width), rows = sumix_around(y, tau, height);
   }
   return sumix_put_box(box, columns, rows, height, width);
