@@ -22,8 +22,7 @@ struct sumix_saliency_args {
 
 /* How the CUDA kernels lay out an image: rows of whole vectors of 4 pixels, in strips of 32 rows that are smoothed, and
  * summed, together. An image that fits into a block's shared memory needs no scratch. Else scratch is shared by as many
- * images as GROUP bytes hold, group after group, so that what one kernel leaves there the next one finds in the cache.
- *  */
+ * images as GROUP bytes hold, group after group, so that what one kernel leaves the next one finds in the cache. */
 enum { SUMIX_SALIENCY_STRIP = 32, SUMIX_SALIENCY_SHARED = 46 << 10, SUMIX_SALIENCY_GROUP = 32 << 20 };
 enum { SUMIX_SALIENCY_STATE = 32 };  // bytes an image for what all its blocks add to
 

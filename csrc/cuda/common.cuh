@@ -32,8 +32,7 @@ enum { SUMIX_WARP = 32 };
 #define SUMIX_MOST_BLOCKS 65535
 #endif
 
-/* Blocks for `items` of which one takes `per_block`; kernels stride on by the grid, so any number is right. At least 1.
- *  */
+/* Blocks, at least one, for `items` of which a block takes `per_block`; kernels stride on, so any number is right. */
 static inline unsigned sumix_grid(int64_t items, int64_t per_block)
 {
   const int64_t blocks = (items + per_block - 1) / per_block, most = SUMIX_MOST_BLOCKS;

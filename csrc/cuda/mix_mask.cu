@@ -92,8 +92,7 @@ template <typename element, int count, typename kept> __global__ void __launch_b
 }
 
 /* Launches: 1, blocks of 256 threads, whose warps look for their takers each. Bytes: grad_out is read where its weight
- * is above 0, for itself and for its partner, grad_x written once; a mask is read for its sample and for its partner.
- *  */
+ * is above 0, for itself and for its partner, grad_x written once; a mask is read for a sample and its partner. */
 template <typename element, int count> __global__ void __launch_bounds__(MIX_THREADS, MIX_BLOCKS)
     mix_mask_gather(const struct sumix_mix_mask_backward_args a, const struct mask_planes planes)
 {

@@ -7,8 +7,7 @@
 #include "cuda_runtime.h"
 #include "emulated.h"
 
-/* In memory of its own, so that AddressSanitizer sees its end; garbage at first. 
- *  */
+/* In memory of its own, so that AddressSanitizer sees its end; garbage at first. */
 template <typename args_type, typename launcher, typename scratch_size>
 static int run(const args_type *args, launcher launch, scratch_size bytes, struct sumix_status *status)
 {
