@@ -62,6 +62,7 @@ static int sample_perm(const StableIValue *args, StableIValue *results, struct s
   SUMIX_TRY(read_seed(args[0], &seed, status));
   SUMIX_TRY(sumix_tensor_read_contiguous(args[1], "labels", &labels, status));
   SUMIX_TRY(read_count(args[2], "n", &a.n, status));
+  SUMIX_CHECK(a.n < INT64_C(1) << 31, status, "n must be below 2^31, got %lld", (long long)a.n);
   SUMIX_CHECK(partners >= 0 && partners < SUMIX_NUM_PARTNERS, status, "partners must be 0 to %d, got %lld",
               SUMIX_NUM_PARTNERS - 1, (long long)partners);
   a.partners = (enum sumix_partners)partners;

@@ -156,6 +156,8 @@ def sample_perm(
         If an argument does not fit, as in `sample_lam`.
     """
     n, which = checks.integer(n, "n", 0), checks.choice(partners, "partners", PARTNERS)
+    if n >= 2**31:
+        raise ValueError(f"n must be below 2^31, got {n}")
     if which == 2:
         if labels is None:
             raise ValueError('labels must be given for partners="cross_class"')

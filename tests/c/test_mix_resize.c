@@ -206,13 +206,21 @@ static void test_bad_values(void)
 static const struct sumix_layout layouts[] = {{6, 3, 7, 3, 0},   {1, 1, 1, 1, 0},   {5, 2, 9, 11, 0}, {0, 3, 4, 4, 0},
                                               {4, 1, 40, 60, 0}, {3, 1, 3, 700, 0}, {3, 0, 4, 5, 0},  {2, 1, 0, 5, 0}};
 
+/* Emulated, a block's threads take their time under ThreadSanitizer: there one combination in seven. */
+#if defined SUMIX_TEST_CUDA && defined __SANITIZE_THREAD__
+enum { EVERY = 7 };
+#else
+enum { EVERY = 1 };
+#endif
+
 int main(void)
 {
+  int combinations = 0;
   for (size_t k = 0; k < sizeof layouts / sizeof *layouts; k++)
     for (int64_t channels = 1; channels <= 7; channels += 2) {
       for (enum sumix_dtype dtype = SUMIX_FLOAT32; dtype < SUMIX_OTHER; dtype++)
-        test_resize(dtype, layouts[k], channels);
-      if (channels > 1 && layouts[k].planes > 1) continue;
+        if (combinations++ % EVERY == 0) test_resize(dtype, layouts[k], channels);
+      if ((channels > 1 && layouts[k].planes > 1) || combinations % EVERY != 0) continue;
       test_normalize(SUMIX_FLOAT32, layouts[k], channels);
       test_normalize(SUMIX_FLOAT16, layouts[k], channels);
       test_normalize(SUMIX_BFLOAT16, layouts[k], channels);
