@@ -159,7 +159,7 @@ class Record:
 core = Extension(
     "sumix._C",
     sources=sorted(glob("csrc/*.c")),
-    depends=[*HEADERS, *CUDA_HEADERS, *glob("csrc/cpu/*.c"), *glob("csrc/cuda/*.cu"), *glob("csrc/cuda/*.py")],
+    depends=[*HEADERS, *glob("csrc/cpu/*.c"), *glob("csrc/cuda/*.*")],  # which is also how they come into an sdist
     extra_compile_args=[*FLAGS, *(["-DSUMIX_X86_LEVELS"] if X86_LEVELS else [])],
     extra_link_args=["-ldl", "-lm"],
     py_limited_api=True,
