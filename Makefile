@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard csrc/*.[ch] csrc/args/*.h csrc/cpu/*.[ch] csrc/cuda/*)
 # What nvcc, where there is one, compiles for: this machine's GPUs, or one architecture, so that it takes no longer than it
 # must.
-TORCH_CUDA_ARCH_LIST ?= $(if $(shell command -v nvidia-smi),native,8.0)
+TORCH_CUDA_ARCH_LIST ?= $(if $(shell command -v nvidia-smi 2>/dev/null),native,8.0)
 export TORCH_CUDA_ARCH_LIST
 C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
 

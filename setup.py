@@ -46,7 +46,16 @@ ISAS = {"baseline": [], "v3": V3, "v4": V4} if X86_LEVELS else {"baseline": []}
 HEADERS = glob("csrc/**/*.h", recursive=True)
 CUDA_HEADERS = glob("csrc/cuda/*.cuh")
 OBJECTS = os.path.join("build", "objects")  # one place, whether it is for a wheel or an editable install
-JOBS = int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)
+
+
+def jobs() -> int:
+    """How many compilers to run at a time."""
+    wanted = os.environ.get("MAX_JOBS", "").strip()
+    if not wanted:
+        return os.cpu_count() or 1
+    if not wanted.isdecimal() or int(wanted) == 0:
+        raise ValueError(f"MAX_JOBS must be a whole number above 0, got {wanted!r}")
+    return int(wanted)
 
 
 def find_nvcc() -> nvcc.Compiler | None:
@@ -69,9 +78,10 @@ class BuildKernels(build_ext):
     """Compiles csrc/cpu for each instruction set and csrc/cuda for each GPU, and links all into the one module."""
 
     def build_extension(self, ext: Extension) -> None:
-        compiler = find_nvcc()
-        with ThreadPoolExecutor(JOBS) as pool:  # nvcc first: it takes longest
-            for_cuda = [pool.submit(*job) for job in self.cuda_jobs(compiler)]
+        compiler, at_once = find_nvcc(), jobs()
+        missing = "SUMIX_CUDA was 0" if os.environ.get("SUMIX_CUDA") == "0" else "there was no nvcc that could be used"
+        with ThreadPoolExecutor(at_once) as pool:  # nvcc first: it takes longest
+            for_cuda = [pool.submit(*job) for job in self.cuda_jobs(compiler, at_once)]
             for_cpu = [pool.submit(*job) for job in self.cpu_jobs()]
         ext.extra_objects = [job.result() for job in for_cpu]
         try:
@@ -80,7 +90,8 @@ class BuildKernels(build_ext):
             if STRICT or os.environ.get("SUMIX_CUDA") == "1":
                 raise
             print(f"{error}\nsumix: nvcc failed, so CPU kernels alone; SUMIX_CUDA=1 would have made it an error")
-            objects = []
+            objects, missing = [], "nvcc failed"
+        ext.define_macros = [("SUMIX_NO_CUDA", f'"{missing}"')]  # sumix.cuda_available() says it
         if objects:
             ext.extra_objects += objects
             ext.define_macros = [("SUMIX_CUDA", f'"{compiler.names}"')]
@@ -107,13 +118,13 @@ class BuildKernels(build_ext):
                 self.compiler.compile([source], output_dir=folder, extra_postargs=flags)
         return target
 
-    def cuda_jobs(self, compiler: nvcc.Compiler | None) -> list[tuple]:
+    def cuda_jobs(self, compiler: nvcc.Compiler | None, processors: int) -> list[tuple]:
         """What to call for every object of csrc/cuda: the longest first, and on the processors that are left over."""
         if compiler is None:
             return []
         sources = sorted(glob("csrc/cuda/*.cu"), key=os.path.getsize, reverse=True)
         at_once = len(compiler.architectures)
-        wide = JOBS // at_once
+        wide = processors // at_once
         return [
             (self.compile_for_cuda, source, compiler, at_once if place < wide else 1)
             for place, source in enumerate(sources)
@@ -122,7 +133,7 @@ class BuildKernels(build_ext):
     def compile_for_cuda(self, source: str, compiler: nvcc.Compiler, threads: int) -> str:
         target = os.path.join(OBJECTS, "cuda", os.path.basename(source) + ".o")
         command = compiler.command(source, target, threads)
-        with Record(target, source, command) as record:
+        with Record(target, source, [*command, compiler.version]) as record:
             if record.is_stale:
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -36,7 +36,8 @@ without those that know no GPU; "compiled" is torch.compile(dynamic=False), comp
   call us    wall time of a call, of many in a row: what a training loop waits for, be it the GPU or Python
   GPU us     time that the GPU takes for a call whose launches are all there when it begins (a kernel that only waits
              goes before), with the second-level cache overwritten before (not with --keep-l2); CUDA events. Of what
-             waits for the GPU in between, Python's time too.
+             waits for the GPU in between, or of a thousand launches and more, for which its queue has no room, Python's
+             time too.
   launches   kernels, copies and fills that one call starts, by torch's profiler
   GB/s       memory traffic that the job cannot do without over the GPU's time
   of copy    that as a share of what a large copy from device memory to device memory reached at the beginning
@@ -122,7 +123,7 @@ class Timer:
             call()
             self.synchronize()
         if self.on_gpu:
-            return sum(event.device_type == DeviceType.CUDA for event in profile.events()) or None
+            return sum(map(is_launch, profile.events())) or None
         return sum(event.name.startswith(("aten::", "sumix::")) for event in profile.events()) or None
 
     def copy_speed(self, size: int) -> float:
@@ -131,6 +132,11 @@ class Timer:
         target = torch.empty_like(source)
         times = [self.alone(lambda: target.copy_(source), 1e-5) for _ in range(7)]
         return 2 * size / statistics.median(times)
+
+
+def is_launch(event: Any) -> bool:
+    """Whether it ran on the GPU; torch.compile's names for parts of a call are drawn on the GPU's line too."""
+    return event.device_type == DeviceType.CUDA and not event.is_user_annotation
 
 
 class GpuReport(Report):

@@ -1,7 +1,8 @@
 /* The CPython module sumix._C: importing it registers torch.ops.sumix. Its attributes: cpu_isa, the instruction
  * set of the CPU kernels in use (the environment variable SUMIX_CPU_ISA asks for another); cuda_architectures, what the
- * CUDA kernels are compiled for, "" without any, and with them cuda_devices(), what CUDA finds on this machine;
- * has_cuda_kernels, whether they are registered: torch must have CUDA too. */
+ * CUDA kernels are compiled for, "" without any; cuda_missing, why there are none, "" with them, and with them
+ * cuda_devices(), what CUDA finds on this machine; has_cuda_kernels, whether they are registered: torch must have CUDA
+ * too. */
 #define Py_LIMITED_API 0x030A0000
 #include <Python.h>
 #include <stdlib.h>
@@ -15,9 +16,12 @@
 
 #ifdef SUMIX_CUDA
 #include "cuda/device.h"
-static const char cuda_architectures[] = SUMIX_CUDA;
+static const char cuda_architectures[] = SUMIX_CUDA, cuda_missing[] = "";
 #else
-static const char cuda_architectures[] = "";
+#ifndef SUMIX_NO_CUDA  // setup.py says why there are no CUDA kernels
+#define SUMIX_NO_CUDA "it was not built by setup.py"
+#endif
+static const char cuda_architectures[] = "", cuda_missing[] = SUMIX_NO_CUDA;
 #endif
 
 static const struct sumix_op_entry *const tables[] = {sumix_uncertainty_ops,   sumix_semantic_distance_ops,
@@ -88,6 +92,7 @@ static int exec_module(PyObject *module)
     return -1;
   }
   if (PyModule_AddStringConstant(module, "cuda_architectures", cuda_architectures) != 0 ||
+      PyModule_AddStringConstant(module, "cuda_missing", cuda_missing) != 0 ||
       PyModule_AddObjectRef(module, "has_cuda_kernels", has_cuda ? Py_True : Py_False) != 0)
     return -1;
   return PyModule_AddStringConstant(module, "cpu_isa", sumix_cpu.isa);

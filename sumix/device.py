@@ -43,7 +43,8 @@ def cuda_available() -> CudaSupport:
 
     It never fails, and starts nothing on a GPU: no context is made, no memory taken. If sumix was built without CUDA,
     its ops take CUDA tensors all the same and run as plain PyTorch, which is right and not fast. If it was built for
-    other GPUs alone, they raise RuntimeError.
+    other GPUs alone, or with a newer CUDA than the driver's, they raise RuntimeError. Like torch.cuda.is_available, it
+    asks the driver, after which a process that is forked from this one cannot use CUDA.
 
     Returns
     -------
@@ -57,7 +58,7 @@ def cuda_available() -> CudaSupport:
     """
     found = CudaSupport(None, tuple(_C.cuda_architectures.split()), torch=torch.version.cuda)
     if not found.architectures:
-        return replace(found, reason="sumix was built without CUDA: there was no nvcc, or SUMIX_CUDA=0")
+        return replace(found, reason=f"sumix was built without CUDA: {_C.cuda_missing}")
     runtime, driver, error, gpus = _C.cuda_devices()
     found = replace(
         found,

@@ -22,7 +22,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "csrc" / "cuda"))
@@ -186,7 +186,7 @@ def compile_for(source: str, compiler: nvcc.Compiler) -> list[Measured]:
         *sorted(map(str, pathlib.Path("csrc").rglob("*.h"))),
         *map(str, pathlib.Path("csrc").rglob("*.cuh")),
     ]
-    digest = hashlib.sha256(repr(command).encode())
+    digest = hashlib.sha256(repr([*command, compiler.version]).encode())
     for path in (*made_of, __file__):
         digest.update(pathlib.Path(path).read_bytes())
     kept = pathlib.Path("build", "registers", f"{pathlib.Path(source).stem}.{name}.json")
@@ -283,7 +283,7 @@ def main() -> None:
     sources = [os.path.relpath(s) for s in options.sources] or sorted(map(str, pathlib.Path("csrc/cuda").glob("*.cu")))
     with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as pool:
         jobs = [
-            pool.submit(compile_for, source, nvcc.Compiler(compiler.path, compiler.library, (architecture,)))
+            pool.submit(compile_for, source, replace(compiler, architectures=(architecture,)))
             for source in sources
             for architecture in one_each
         ]

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,13 @@ def test_the_gpu_bench_runs_on_a_cpu(tmp_path):
     assert step["SUMixLoss"] < step["eager twin"] < step["step-by-step port"]
     assert len(document["copy_gb_per_s"]) == 2
     assert [left["name"] for left in document["left_out"] if left["name"].startswith(gpu.OURS)] == []
+
+
+def test_what_counts_as_a_launch():
+    kinds = torch.autograd.DeviceType
+    events = [types.SimpleNamespace(device_type=kinds.CUDA, is_user_annotation=name) for name in (False, True)]
+    assert [gpu.is_launch(event) for event in events] == [True, False]
+    assert not gpu.is_launch(types.SimpleNamespace(device_type=kinds.CPU, is_user_annotation=False))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

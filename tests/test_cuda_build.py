@@ -79,6 +79,12 @@ def test_what_is_compiled_for(monkeypatch, wanted, own, expected):
     assert names(nvcc.choose(KNOWN, wanted)) == expected
 
 
+@pytest.mark.parametrize("own", ["", "5.2"])
+def test_an_nvcc_older_than_the_newest_gpus_adds_the_text_for_those_to_come(monkeypatch, own):
+    monkeypatch.setattr(nvcc, "own_gpus", lambda: own)
+    assert names(nvcc.choose({75, 80, 86, 89, 90}, None))[-2:] == ["sm_90", "compute_90"]
+
+
 def test_what_is_left_out_is_said(capsys):
     nvcc.choose({80, 90}, "6.1 8.0 10.0")
     assert "sm_61, sm_100" in capsys.readouterr().out
@@ -118,17 +124,22 @@ FAKE_NVCC = """case "$*" in
 esac"""
 
 
+def scope(monkeypatch):
+    """What setup.py defines before its first class."""
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "setup.py").read_text().split("\nclass ")[0]
+    defined = {"__name__": "setup"}
+    exec(text, defined)
+    return defined
+
+
 def find(monkeypatch, **environment):
     """What setup.py finds in this environment alone."""
     for name in ("CUDA_HOME", "CUDA_PATH", "TORCH_CUDA_ARCH_LIST", "SUMIX_CUDA", "SUMIX_WERROR"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, str(value))
-    monkeypatch.chdir(ROOT)
-    text = (ROOT / "setup.py").read_text().split("\nclass ")[0]
-    scope = {"__name__": "setup"}
-    exec(text, scope)
-    return scope["find_nvcc"]()
+    return scope(monkeypatch)["find_nvcc"]()
 
 
 def test_nvcc_is_found_and_refused(monkeypatch, tmp_path, capsys):
@@ -152,9 +163,21 @@ def test_nvcc_is_found_and_refused(monkeypatch, tmp_path, capsys):
         assert found.names == "sm_90 compute_90" and found.library == str(home / "lib")
     assert find(monkeypatch, CUDA_HOME=home, SUMIX_CUDA=0) is None
 
-    program(home / "bin" / "nvcc", "exit 1")
+    program(home / "bin" / "nvcc", "echo no host compiler >&2; exit 1")
     assert find(monkeypatch, PATH=empty, CUDA_HOME=home) is None
-    assert "nvcc does not work" in capsys.readouterr().out
+    assert "nvcc does not work: no host compiler" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5"])
+def test_jobs_that_are_no_number_are_refused(monkeypatch, value):
+    jobs = scope(monkeypatch)["jobs"]
+    monkeypatch.setenv("MAX_JOBS", value)
+    with pytest.raises(ValueError, match="MAX_JOBS must be a whole number above 0"):
+        jobs()
+    monkeypatch.setenv("MAX_JOBS", "3")
+    assert jobs() == 3
+    monkeypatch.setenv("MAX_JOBS", "")
+    assert jobs() >= 1
 
 
 # ---- make registers ----
@@ -224,7 +247,9 @@ def test_names_of_kernels():
 
 
 def support(monkeypatch, architectures, devices=None, torch_cuda="13.0", usable=True):
-    module = types.SimpleNamespace(cuda_architectures=architectures, cuda_devices=lambda: devices)
+    module = types.SimpleNamespace(
+        cuda_architectures=architectures, cuda_missing="nvcc failed", cuda_devices=lambda: devices
+    )
     monkeypatch.setattr(sumix.device, "_C", module)
     monkeypatch.setattr(torch.version, "cuda", torch_cuda)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: usable)
@@ -237,7 +262,7 @@ GPU = (13000, 13000, None, [(9, 0)])
 @pytest.mark.parametrize(
     ("architectures", "devices", "torch_cuda", "usable", "reason"),
     [
-        ("", None, "13.0", True, "built without CUDA: there was no nvcc"),
+        ("", None, "13.0", True, "built without CUDA: nvcc failed"),
         ("sm_90", GPU, None, True, "torch is built without CUDA"),
         ("sm_90", (13000, 0, "insufficient driver", []), "13.0", True, "no CUDA driver"),
         ("sm_90", (13000, 12080, "insufficient", []), "13.0", True, r"driver, for CUDA 12\.8, is older than .* 13\.0"),
@@ -298,8 +323,11 @@ def test_here():
     found = sumix.cuda_available()
     assert bool(found) == (found.reason is None)
     assert sumix._C.has_cuda_kernels == (found.torch is not None and found.architectures != ())
+    assert (sumix._C.cuda_missing == "") == (found.architectures != ())
     if not torch.cuda.is_available():
-        assert not found and found.gpus == ()
+        assert not found
+    if found.driver is None:
+        assert found.gpus == ()
 
 
 # ---- A GPU without kernels ----
@@ -320,7 +348,9 @@ def test_a_gpu_without_kernels_is_one_warning(monkeypatch):
         warnings.simplefilter("error")
         expected = run(x)
     with pytest.warns(UserWarning, match=r"plain PyTorch on cuda:1.*built without CUDA.*SUMIX_CUDA=1") as told:
-        monkeypatch.setattr(sumix.device, "_C", types.SimpleNamespace(cuda_architectures=""))
+        monkeypatch.setattr(
+            sumix.device, "_C", types.SimpleNamespace(cuda_architectures="", cuda_missing="nvcc failed")
+        )
         results = [run(x.as_subclass(OnCuda)) for _ in range(3)]
     assert len(told) == 1
     assert all(torch.equal(result.as_subclass(torch.Tensor), expected) for result in results)

@@ -1,7 +1,7 @@
 """What can be said of GPU tensors without a GPU: of fake ones, which have shapes and devices, but no values.
 
 Nothing may look at a value, which would wait for the device, nor bring numbers to the device or back, which waits too;
-and every result is on the device of the images. tests/test_gpu_*.py say the rest where there is a GPU.
+and every result is on the device of the images. tests/test_cuda_*.py say the rest where there is a GPU.
 """
 
 import contextlib
@@ -84,6 +84,28 @@ def test_crossings_and_looks_are_found():
         torch.zeros(3, device=GPU).cpu()
     with fake(), pytest.raises(DataDependentOutputException):
         bool((torch.zeros(3, device=GPU) > 0).any())
+
+
+class DividesByNumber(AssertionError):
+    """On a GPU torch multiplies by the number's reciprocal then, and 41 of 41 pixels are less than all."""
+
+
+class NoDivisionByNumbers(TorchDispatchMode):
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.div.Tensor and not isinstance(args[1], torch.Tensor):
+            raise DividesByNumber
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_shares_of_the_image_are_rounded_as_on_the_cpu(name):
+    with NoDivisionByNumbers(), pytest.raises(DividesByNumber):
+        torch.arange(3) / 7
+    images, labels = torch.rand(N, 3, 20, 26), torch.zeros(N, dtype=torch.int64)
+    shapes = [images, images[:, :, 0]] if 3 in (MIXERS[name]().DIMS or ()) else [images]
+    with NoDivisionByNumbers():
+        for given in shapes:
+            MIXERS[name]()(given, labels, seed=3)
 
 
 @pytest.mark.parametrize("name", MIXERS)

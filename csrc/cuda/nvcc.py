@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Of the GPUs that torch's releases are built for: every one since is served by one of these or by the PTX of the last.
 DEFAULT = "7.5 8.0 8.6 8.9 9.0 10.0 12.0+PTX"
@@ -115,6 +115,7 @@ class Compiler:
     path: str
     library: str  # the folder of libcudart_static.a
     architectures: tuple[Architecture, ...]
+    version: str = ""  # what it says of itself
 
     @property
     def names(self) -> str:
@@ -150,14 +151,17 @@ def find() -> Compiler:
     try:
         listed = _output(path, "--list-gpu-arch")
         plan = _output(path, "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull)  # it may be a script elsewhere
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise Unusable(f"nvcc does not work: {error}") from None
+        version = _output(path, "--version")
+    except subprocess.CalledProcessError as error:
+        raise Unusable(f"{path} does not work: {error.output.strip() or error}") from None
+    except OSError as error:
+        raise Unusable(f"{path} does not work: {error}") from None
     folders = re.findall(r'-L([^"\n]+)"', plan)
     library = next((one for one in folders if os.path.exists(os.path.join(one, "libcudart_static.a"))), None)
     if library is None:
         raise Unusable(f"no libcudart_static.a in {' or '.join(folders)}, where {path} would look for it")
     known = {int(number) for number in re.findall(r"compute_(\d+)", listed)}
-    return Compiler(path, library, tuple(choose(known, os.environ.get("TORCH_CUDA_ARCH_LIST"))))
+    return Compiler(path, library, tuple(choose(known, os.environ.get("TORCH_CUDA_ARCH_LIST"))), version)
 
 
 def _output(*command: str) -> str:
@@ -180,7 +184,9 @@ def choose(known: set[int], wanted: str | None) -> list[Architecture]:
         older = [max((n for n in known if n < _base(one)), default=0) for one in left_out]
         kept += [Architecture(*divmod(number, 10), ptx=True) for number in older if number > 0]
     if not kept:  # GPUs older than this nvcc compiles for: then not for this machine
-        kept = [one for one in parse(DEFAULT) if _base(one) in known]
+        kept, own = [one for one in parse(DEFAULT) if _base(one) in known], ""
+    if wanted is None and not own and kept:  # the text belongs to the newest, also where this nvcc is older than that
+        kept[-1] = replace(kept[-1], ptx=True)
     return _merged(kept)
 
 

@@ -139,7 +139,7 @@ def low_frequency_image(normals: Tensor, scale: Tensor, height: int, width: int,
         spectrum = torch.complex(rows[:, 0], rows[:, 1])
     else:
         spectrum = torch.view_as_complex(parts.view(n, height, -1, 2))
-    return torch.fft.irfft2(spectrum, s=(height, width))
+    return torch.fft.irfft2(spectrum, s=(height, width)).contiguous()  # as the fake says, whatever FFT library it was
 
 
 torch.library.define(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sumix.ops import checks
 from sumix.ops.sample import sample_uniform
-from sumix.ops.sample_box import as_size
+from sumix.ops.sample_box import as_size, share_of
 
 
 def sides_of(size: int | Sequence[int]) -> tuple[int, ...]:
@@ -146,10 +146,10 @@ def grid_mask(box: Tensor, cells: Tensor, lam: Tensor, size: int | Sequence[int]
     columns = holes(x1, x2, sides[-1])
     shown = columns.sum(dim=1)
     if len(sides) == 1:
-        return ~columns, (1 - shown / sides[0]).to(torch.float32)
+        return ~columns, 1 - share_of(shown, sides[0])
     rows = holes(y1, y2, sides[0])
     mask = ~rows.unsqueeze(2) | ~columns.unsqueeze(1)  # one pass over what is large
-    return mask, (1 - shown * rows.sum(dim=1) / (sides[0] * sides[1])).to(torch.float32)
+    return mask, 1 - share_of(shown * rows.sum(dim=1), sides[0] * sides[1])
 
 
 def sample_smooth(

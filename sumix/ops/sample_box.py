@@ -149,8 +149,13 @@ def box_of(
     box, lam = draw(_sample_box, seed, n, 1 if kind == "span" else length, length, *options)
     box = box[:, ::2].contiguous()
     if kind != "span":
-        lam = (length - (box[:, 1] - box[:, 0])).to(torch.float32) / length
+        lam = share_of(length - (box[:, 1] - box[:, 0]), length)
     return box, lam
+
+
+def share_of(part: Tensor, whole: int) -> Tensor:
+    """part / whole, float32. By a plain number torch divides on a GPU as times 1 / whole: 41 of 41 would be below 1."""
+    return part.to(torch.float32) / part.new_full((), whole, dtype=torch.float32)
 
 
 def as_size(size: Any) -> tuple[int, int]:
