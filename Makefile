@@ -142,7 +142,11 @@ build/emulated_races/cuda/%.o: csrc/cuda/%.cu $(CUDA_HEADERS)
 build/emulated_races/%: tests/c/%.c $(wildcard tests/c/*.h) $(EMULATED:%=build/emulated_races/cuda/%.o)
 	$(EMULATED_TEST)
 
+# What a GPU refuses and x86 does not: a vector at an address that is no multiple of its size is an illegal instruction.
+ALIGNED := -fsanitize=alignment -fsanitize-undefined-trap-on-error
+
 # Kernels with an error each, to show that the emulator tells.
+build/planted/plain: FLAGS = $(ALIGNED)
 build/planted/address: FLAGS = $(call SANITIZE,address$(comma)undefined) -fno-sanitize=alignment,object-size
 build/planted/thread: FLAGS = $(call SANITIZE,thread)
 build/planted/%: tests/cuda_emulation/planted.cu $(CUDA_HEADERS) build/extension/cuda/fibres.o
@@ -169,7 +173,7 @@ build/extension/cuda/fibres.o: tests/cuda_emulation/fibres.cpp $(CUDA_HEADERS)
 	@echo "$(CXX) $@"
 	@$(CXX) $(CXX_FLAGS) -fPIC -O2 -fno-tree-loop-distribute-patterns -c $< -o $@
 
-build/extension/cuda/%.o: FLAGS = -fPIC -O2 -fvisibility=hidden
+build/extension/cuda/%.o: FLAGS = -fPIC -O2 -fvisibility=hidden $(ALIGNED)
 build/extension/cuda/%.o: csrc/cuda/%.cu $(CUDA_HEADERS)
 	$(CUDA_KERNEL)
 

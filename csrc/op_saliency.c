@@ -23,7 +23,8 @@ static int read_images(const StableIValue *args, struct sumix_tensor *x, struct 
   const int64_t channels = x->dim == 4 ? x->sizes[1] : 1;
   SUMIX_CHECK(channels == 1 || channels == 3, status, "x must have 1 or 3 channels, got %lld", (long long)channels);
   const int64_t height = x->sizes[x->dim - 2], width = x->sizes[x->dim - 1], most = (int64_t)1 << 30;
-  SUMIX_CHECK(width == 0 || height <= most / width, status, "x must have at most 2^30 pixels in an image");
+  SUMIX_CHECK(height <= most && width <= most && (width == 0 || height <= most / width), status,
+              "x must have at most 2^30 pixels in an image");
   const bool contiguous = sumix_is_contiguous(x);
   SUMIX_CHECK(contiguous || sumix_is_channels_last(x), status, "x must be contiguous or channels_last");
   SUMIX_TRY(read_scale(args[1], "mean", x, channels, &mean, status));

@@ -7,6 +7,7 @@ and those must be the CPU kernel's, or as near as the case says. SUMIX_EMULATE=t
 import importlib
 import os
 import pathlib
+import signal
 import subprocess
 
 import emulated
@@ -99,6 +100,11 @@ def test_planted_error_is_told(planted, what, kind, order):
     done = run(planted[kind], what, order)
     assert done.returncode != 0
     assert TOLD[what, kind] in done.stderr
+
+
+@pytest.mark.parametrize("what", ["misaligned_load", "misaligned_store"])
+def test_a_misaligned_vector_traps(planted, what):
+    assert run(planted["plain"], what).returncode in (-signal.SIGILL, -signal.SIGTRAP)
 
 
 @pytest.mark.parametrize("order", emulated.ORDERS)

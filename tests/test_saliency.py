@@ -342,6 +342,11 @@ X, BYTES, THREE = torch.rand(2, 3, 4, 5), torch.zeros(2, 3, 4, 5, dtype=torch.ui
         (lambda: sumix.saliency(X, THREE, NONE, False), RuntimeError, "mean and std belong together"),
         (lambda: sumix.saliency(X, THREE, THREE.double(), False), RuntimeError, "std must be float32, got float64"),
         (lambda: sumix.saliency_peak(X[:, :, :0], NONE, NONE, False), RuntimeError, "x has no pixels"),
+        (
+            lambda: sumix.saliency(X[0, :1, :1, :0].expand(1, 2**59 - 1, 0), NONE, NONE, False),
+            RuntimeError,
+            "at most 2",
+        ),
     ],
 )
 def test_bad_input_is_named(call, error, message):

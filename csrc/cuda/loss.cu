@@ -317,7 +317,7 @@ struct forward {
     typedef typename sumix_compute<element>::real real;
     const unsigned threads = SUMIX_WARP * (a->n > 1024 ? 32 : sumix_grid(a->n, SUMIX_WARP));
     if (a->n > 0 && sumix_loss_needs_ratios(a)) launch_rows<element>(a, true, stream);
-    if (a->n > 0 && sumix_loss_scratch(a) > 0)
+    if (sumix_loss_scratch(a) > 0)  // of no samples too: loss_reduce reads it
       SUMIX_LAUNCH(loss_sum_up<real>, 1, threads, SUMIX_WARP * sizeof(double), stream, *a);
     if (a->n > 0) launch_rows<element>(a, false, stream);
     if (a->reduction != SUMIX_REDUCTION_NONE)

@@ -13,6 +13,7 @@
  *     before them and after them, among those who take part; shuffles and votes, as on a GPU, order nothing, and
  *     nothing orders two blocks of a launch but __threadfence. So it reports races within a block and between blocks,
  *     in whatever order they run.
+ * Without them, the Makefile has every vector access trap whose address is no multiple of its size.
  * Shared memory holds garbage when a block starts, other garbage in other orders.
  *
  * One-dimensional grids and blocks of whole warps. assert() ends the launch with cudaErrorAssert.

@@ -186,6 +186,13 @@ __global__ void refused_late(int *out)
 
 __global__ void refused(const int *numbers) { assert(numbers[threadIdx.x] < 40 && "numbers is out of range"); }
 
+/* 8 bytes at once, which x86 takes from anywhere. */
+__global__ void vectors(const int *numbers, int *out)
+{
+  typedef sumix_vector<int, 2> vector;
+  ((vector *)out)[threadIdx.x] = ((const vector *)numbers)[threadIdx.x];
+}
+
 }  // namespace
 
 int main(int argc, char **argv)
@@ -203,6 +210,7 @@ int main(int argc, char **argv)
     SUMIX_LAUNCH(total, BLOCKS, THREADS, 0, NULL, numbers, out + BLOCKS, true);
     SUMIX_LAUNCH(reused, BLOCKS, THREADS, 0, NULL, numbers, more, true);
     SUMIX_LAUNCH(handed_on<BY_SYNCWARP>, BLOCKS, THREADS, 0, NULL, numbers, more);
+    SUMIX_LAUNCH(vectors, 1, THREADS, 0, NULL, numbers, more);
   }
   if (!strcmp(what, "reused")) SUMIX_LAUNCH(reused, BLOCKS, THREADS, 0, NULL, numbers, out, false);
   if (!strcmp(what, "between_barriers")) SUMIX_LAUNCH(between_barriers, BLOCKS, THREADS, 0, NULL, out);
@@ -225,6 +233,8 @@ int main(int argc, char **argv)
   if (!strcmp(what, "divergent")) SUMIX_LAUNCH(divergent, BLOCKS, THREADS, 0, NULL, out);
   if (!strcmp(what, "left")) SUMIX_LAUNCH(left, BLOCKS, THREADS, 0, NULL, out);
   if (!strcmp(what, "uninitialised")) SUMIX_LAUNCH(uninitialised<0>, BLOCKS, THREADS, 0, NULL, out);
+  if (!strcmp(what, "misaligned_load")) SUMIX_LAUNCH(vectors, 1, THREADS, 0, NULL, numbers + 1, out);
+  if (!strcmp(what, "misaligned_store")) SUMIX_LAUNCH(vectors, 1, THREADS, 0, NULL, numbers, out + 1);
   if (!strcmp(what, "refused")) SUMIX_LAUNCH(refused, BLOCKS, THREADS, 0, NULL, numbers);
   int sum = 0;
   const cudaError_t error = cudaGetLastError();

@@ -5,6 +5,7 @@ import torch
 from sumix import reference
 
 from . import Case
+from .mix_resize import shifted
 
 # What one element may differ by, relative to itself and to 1: the CPU kernel adds up in another order, and exp and log
 # are those of another library.
@@ -93,6 +94,13 @@ def odd(value, place, ratio):
     return loss(tensors, ratio)
 
 
+def displaced(dtype, place, k):
+    """Rows of whole vectors, but one of the tensors from an address that is no multiple of theirs."""
+    tensors = batch(4, k, dtype, repeats=True)
+    tensors[place] = shifted(tensors[place])
+    return loss(tensors)
+
+
 def one_partner_for_all():
     tensors = batch(40, 6, torch.float32)
     tensors[6] = torch.full((40,), 3)
@@ -112,7 +120,13 @@ CASES = [
         )
     ),
     case("one partner for all", one_partner_for_all),
-    case("an empty batch", lambda: loss(batch(0, 3, torch.float32))),
+    *(
+        case(f"an empty batch, {weighting}, {reduction}{', weighted' * weighted}",
+             lambda weighting=weighting, reduction=reduction, weighted=weighted: loss(
+                 batch(0, 3, torch.float32), "semantic", weighting, reduction,
+                 weight=torch.ones(3) if weighted else ABSENT))
+        for weighting, reduction, weighted in itertools.product(WEIGHTINGS, REDUCTIONS, (False, True))
+    ),
     *(
         case(f"spread {spread}, {ratio}",
              lambda spread=spread, ratio=ratio: loss(batch(9, 33, torch.float64, plain=True, spread=spread), ratio),
@@ -130,12 +144,18 @@ CASES = [
             (2049, torch.float64, "area", "sum"),
         )
     ),
+    *(
+        case(f"displaced {place} {dtype} {k}",
+             lambda dtype=dtype, place=place, k=k: displaced(dtype, place, k), dtype)
+        for dtype, k in ((torch.float32, 8), (torch.float16, 200), (torch.float64, 8), (torch.bfloat16, 2052))
+        for place in range(4)
+    ),
     case("20000 classes", lambda: loss(batch(3, 20000, torch.float32)), thorough=True),
     case("many samples", lambda: loss(batch(1500, 10, torch.float32, ignoring=True), "published"), thorough=True),
 ]  # fmt: skip
 
 
-def gradients(n, k, dtype, plain, reduction):
+def gradients(n, k, dtype, plain, reduction, displaced=None):
     """Any numbers will do: backward only multiplies them."""
     tensors = batch(n, k, dtype, plain=plain, repeats=n % 2 == 1)
     generator = torch.Generator().manual_seed(n)
@@ -144,6 +164,8 @@ def gradients(n, k, dtype, plain, reduction):
     rows = [torch.randn(n, k, generator=generator, dtype=torch.float64).to(real) for _ in range(4)]
     rows = [rows[0], ABSENT if plain else rows[1], rows[2], rows[3] if whole else ABSENT]
     incoming = torch.rand((n,) if whole else (), generator=generator, dtype=torch.float64).to(real)
+    if displaced is not None:
+        rows[displaced] = shifted(rows[displaced])
     return incoming, *tensors[:4], *rows, tensors[6]
 
 
@@ -159,4 +181,15 @@ CASES += [
     for dtype in TOLERANCES
     for plain in ((False, True) if dtype is torch.float32 else (False,))
     for reduction in ("mean", "none")
+]
+CASES += [
+    Case(
+        "sumix_loss_backward",
+        f"displaced {place} {dtype} {reduction}",
+        lambda dtype=dtype, reduction=reduction, place=place: gradients(3, 8, dtype, False, reduction, place),
+        TOLERANCES[dtype] if reduction == "none" else None,
+    )
+    for dtype in (torch.float32, torch.float64, torch.bfloat16)
+    for reduction in ("mean", "none")
+    for place in range(4 if reduction == "none" else 3)
 ]

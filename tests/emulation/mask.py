@@ -5,6 +5,7 @@ import torch
 from sumix.ops import fmix
 
 from . import Case
+from .mix_resize import shifted
 
 ABSENT = torch.empty(0)
 SPECIAL = [math.nan, math.inf, -math.inf, 0.0, -0.0, 1e-45, -1e-45, 1e-39, 3.4e38, -3.4e38, 1.0]
@@ -44,10 +45,10 @@ def cut(kind, size, edge=None, n=5):
     return KINDS[kind](n, *size), k, ABSENT if edge is None else (most * edge).ceil().long()
 
 
-def displaced(edge):
-    """Rows that no vector of 16 bytes fits: of an odd number of pixels, and from an odd address."""
-    grey, k, soft = cut("smooth", (6001,), edge, 2)
-    return torch.cat([grey.new_zeros(1), grey.flatten()])[1:].view(2, 6001), k, soft
+def displaced(edge, pixels):
+    """Rows that no vector of 16 bytes fits: from an odd address, and perhaps of an odd number of pixels."""
+    grey, k, soft = cut("smooth", (pixels,), edge, 2)
+    return shifted(grey), k, soft
 
 
 CASES = [
@@ -76,8 +77,11 @@ CASES += [
 CASES += [
     Case("mask_top_k", "no-images", lambda: cut("smooth", (8, 8), 1.0, 0)),
     Case("mask_top_k", "no-pixels", lambda: (torch.empty(3, 0), torch.zeros(3, dtype=torch.int64), ABSENT)),
-    Case("mask_top_k", "displaced", lambda: displaced(None)),
-    Case("mask_top_k", "displaced-soft", lambda: displaced(0.2)),
+    *(
+        Case("mask_top_k", f"displaced-{pixels}-{edge}", lambda pixels=pixels, edge=edge: displaced(edge, pixels))
+        for pixels in (1000, 6000, 6001)
+        for edge in (None, 0.2)
+    ),
     Case("mask_top_k", "more-images-than-blocks", lambda: cut("smooth", (4100,), 0.01, 330), None, True),
 ]
 CASES += [

@@ -1,6 +1,7 @@
 import torch
 
 from . import Case
+from .mix_resize import shifted
 
 NONE = torch.empty(0)
 # Shares, in which the errors of many float32 products meet.
@@ -44,6 +45,12 @@ def make(kind, evidence, dtype, tokens, shape, size):
     )
 
 
+def displaced(dtype):
+    """Channels of whole vectors, from an address that is no multiple of theirs."""
+    features, *rest = make("box", FEATURE, dtype, True, (2, 16, 1, 3, 5), (23, 31))
+    return shifted(features), *rest
+
+
 def case(kind, evidence, dtype, tokens, shape, size, thorough=False):
     name = "-".join(str(part) for part in (kind, ("feature", "cam", "object")[evidence], dtype, tokens, shape, size))
     return Case(
@@ -69,4 +76,8 @@ CASES = [
     case("box", FEATURE, torch.float32, True, (2, 512, 1, 7, 7), (224, 224), thorough=True),
     case("mask", FEATURE, torch.float16, False, (2, 5, 1, 70, 64), (224, 224), thorough=True),
     case("both", CAM, torch.float64, True, (1, 6, 1, 70, 64), (224, 224), thorough=True),
+    *(
+        Case("masked_similarity", f"displaced-{dtype}", lambda dtype=dtype: displaced(dtype), tolerance)
+        for dtype, tolerance in TOLERANCES.items()
+    ),
 ]

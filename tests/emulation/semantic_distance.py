@@ -1,6 +1,7 @@
 import torch
 
 from . import Case
+from .mix_resize import shifted
 
 # As for uncertainty.py; the norm of many classes adds up in another order.
 TOLERANCES = {
@@ -26,6 +27,13 @@ def odd(value):
     return z, r, *rest
 
 
+def displaced(dtype, place):
+    """Rows of whole vectors, but one of the tensors from an address that is no multiple of theirs."""
+    values = list(arguments((5, 8), dtype, False))
+    values[place] = shifted(values[place])
+    return tuple(values)
+
+
 def case(name, make, dtype=torch.float32, **options):
     return Case("semantic_distance", name, make, TOLERANCES[dtype], **options)
 
@@ -41,4 +49,9 @@ CASES = [
     for published in ((False, True) if dtype is torch.float32 else (number % 2 == 0,))
 ]
 CASES += [case(f"odd-{value}", lambda value=value: odd(value)) for value in (float("nan"), float("inf"), -float("inf"))]
+CASES += [
+    case(f"displaced-{dtype}-{place}", lambda dtype=dtype, place=place: displaced(dtype, place), dtype)
+    for dtype in TOLERANCES
+    for place in (0, 1)
+]
 CASES.append(case("large", lambda: arguments((3, 20000), torch.float32, False), thorough=True))

@@ -1,6 +1,7 @@
 import torch
 
 from . import Case
+from .mix_resize import shifted
 
 TOLERANCES = {
     torch.float32: {"rtol": 1e-5, "atol": 1e-7},
@@ -22,5 +23,15 @@ CASES = [
     for op, make in (
         ("uncertainty", lambda shape=shape, dtype=dtype: (rows(shape, dtype),)),
         ("uncertainty_backward", lambda shape=shape, dtype=dtype: (rows(shape, dtype), rows(shape, dtype, 1.0))),
+    )
+]
+CASES += [
+    Case(op, f"displaced-{dtype}-{shape}-{place}", make, TOLERANCES[dtype])
+    for dtype in TOLERANCES
+    for shape in ((5, 8), (2, 200))
+    for op, place, make in (
+        ("uncertainty", 0, lambda shape=shape, dtype=dtype: (shifted(rows(shape, dtype)),)),
+        ("uncertainty_backward", 0, lambda s=shape, dtype=dtype: (shifted(rows(s, dtype)), rows(s, dtype, 1.0))),
+        ("uncertainty_backward", 1, lambda s=shape, dtype=dtype: (rows(s, dtype), shifted(rows(s, dtype, 1.0)))),
     )
 ] + [Case("uncertainty", "large", lambda: (rows((3, 30000), torch.float32, 100.0),), TOLERANCES[torch.float32], True)]
