@@ -39,7 +39,7 @@ int sumix_launch_begin(const struct sumix_tensor *at, struct sumix_launch *launc
 #if defined SUMIX_CUDA || defined SUMIX_CUDA_EMULATED
 
 /* Of cudaError_t, which this file does without. */
-enum { NO_KERNEL_IMAGE_FOR_DEVICE = 209, DEVICE_SIDE_ASSERTION = 710 };
+enum { INSUFFICIENT_DRIVER = 35, NO_KERNEL_IMAGE_FOR_DEVICE = 209, DEVICE_SIDE_ASSERTION = 710 };
 
 int sumix_launch_end(const struct sumix_launch *launch, int error, struct sumix_status *status)
 {
@@ -50,6 +50,9 @@ int sumix_launch_end(const struct sumix_launch *launch, int error, struct sumix_
                   "this build has kernels for %s, and none for this GPU; built from source on this machine, or with "
                   "TORCH_CUDA_ARCH_LIST, sumix has them",
                   architectures);
+  else if (error == INSUFFICIENT_DRIVER)
+    sumix_explain(status, "this build of sumix holds a newer CUDA than the GPU's driver; built with an older one, or "
+                          "with SUMIX_CUDA=0, it works");
   else if (error == DEVICE_SIDE_ASSERTION)
     sumix_explain(status, "device-side assertion: a value in the tensors is out of range, stderr says which");
   else
@@ -69,7 +72,12 @@ int sumix_scratch_new(const struct sumix_tensor *at, int64_t bytes, struct sumix
   if (libtorch.aoti_torch_empty_strided(1, &bytes, &stride, libtorch.aoti_torch_dtype_uint8(), at->device_type,
                                         at->device_index, &scratch->tensor) != 0)
     return sumix_out_of_memory(status);
-  if (libtorch.aoti_torch_get_data_ptr(scratch->tensor, &scratch->data) == 0) return 0;
+  if (libtorch.aoti_torch_get_data_ptr(scratch->tensor, &scratch->data) == 0) {
+#ifdef SUMIX_CUDA_EMULATED
+    memset(scratch->data, 0xa5, (size_t)bytes);  // as a GPU's memory is not zero either
+#endif
+    return 0;
+  }
   sumix_scratch_free(scratch);
   SUMIX_FAIL(status, "torch could not describe the kernel's scratch memory");
 }

@@ -10,7 +10,7 @@ from sumix import _C
 
 @dataclass(frozen=True)
 class CudaSupport:
-    """What `sumix.cuda_available` found; true if the CUDA kernels can run.
+    """What `sumix.cuda_available` found; true if the CUDA kernels can run on one of the GPUs at least.
 
     Attributes
     ----------
@@ -87,9 +87,8 @@ def _reason(
         return f"CUDA finds no GPU: {error}"
     if not gpus:
         return "there is no GPU"
-    unserved = sorted({gpu for gpu in gpus if not _serves(found.architectures, gpu, driver >= runtime)})
-    if unserved:
-        names = ", ".join(f"sm_{major}{minor}" for major, minor in unserved)
+    if not any(_serves(found.architectures, gpu, driver >= runtime) for gpu in gpus):
+        names = ", ".join(f"sm_{major}{minor}" for major, minor in sorted(set(gpus)))
         because = "" if driver >= runtime else f", and the driver, for CUDA {found.driver}, is too old to compile it"
         return f"this build has code for {' '.join(found.architectures)}, not for {names}{because}"
     if not torch.cuda.is_available():

@@ -269,7 +269,7 @@ GPU = (13000, 13000, None, [(9, 0)])
         ("sm_90", (13000, 13000, "no CUDA-capable device", []), "13.0", True, "no GPU: no CUDA-capable device"),
         ("sm_90", (13000, 13000, None, []), "13.0", True, "no GPU"),
         ("sm_90 sm_80", (13000, 13000, None, [(7, 5)]), "13.0", True, "code for sm_90 sm_80, not for sm_75"),
-        ("sm_80", (13000, 13000, None, [(8, 0), (9, 0)]), "13.0", True, "not for sm_90"),
+        ("sm_80", (13000, 13000, None, [(9, 0), (7, 5)]), "13.0", True, "not for sm_75, sm_90"),
         ("sm_80 compute_80", (13020, 13000, None, [(9, 0)]), "13.0", True, "too old to compile it"),
         ("sm_90", GPU, "13.0", False, "torch finds no GPU"),
     ],
@@ -288,13 +288,16 @@ def test_why_not(monkeypatch, architectures, devices, torch_cuda, usable, reason
         ("sm_80", (13000, 13000, None, [(8, 6)])),
         ("sm_80", (13020, 13000, None, [(8, 0)])),  # an older driver of the same major version runs machine code
         ("sm_90a", GPU),
+        ("sm_90", (13000, 13000, None, [(5, 2), (9, 0)])),  # beside one for the screen
     ],
 )
 def test_available(monkeypatch, architectures, devices):
     found = support(monkeypatch, architectures, devices)
     assert found and found.reason is None
     assert found.runtime in ("13.0", "13.2") and found.driver == "13.0" and found.torch == "13.0"
-    assert found.architectures == tuple(architectures.split()) and len(found.gpus) == 1
+    assert found.architectures == tuple(architectures.split()) and found.gpus == tuple(
+        f"{a}.{b}" for a, b in devices[3]
+    )
 
 
 @pytest.mark.parametrize(

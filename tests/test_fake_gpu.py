@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from sumix import CutMix, SaliencyMix, SUMixHead, SUMixLoss, SUMixOutput, mix_accuracy, ops
 from sumix.ops import dispatch
+from sumix.ops.sample_box import share_of
 from tests.mixers import MIXERS
 
 GPU = torch.device("cuda:0")
@@ -87,12 +88,13 @@ def test_crossings_and_looks_are_found():
 
 
 class DividesByNumber(AssertionError):
-    """On a GPU torch multiplies by the number's reciprocal then, and 41 of 41 pixels are less than all."""
+    """On a GPU torch multiplies by the number's reciprocal then: in float32 41 of 41 pixels are less than all."""
 
 
 class NoDivisionByNumbers(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function is torch.ops.aten.div.Tensor and not isinstance(args[1], torch.Tensor):
+        by_number = function is torch.ops.aten.div.Tensor and not isinstance(args[1], torch.Tensor)
+        if by_number and args[0].dtype is not torch.float64:
             raise DividesByNumber
         return function(*args, **(kwargs or {}))
 
@@ -106,6 +108,17 @@ def test_shares_of_the_image_are_rounded_as_on_the_cpu(name):
     with NoDivisionByNumbers():
         for given in shapes:
             MIXERS[name]()(given, labels, seed=3)
+
+
+def test_shares_survive_a_reciprocal():
+    """What a GPU makes of share_of: float64, times the reciprocal."""
+    for whole in [*range(1, 300), 224 * 224, 4096 * 4095, 2**24 - 1]:
+        part = torch.arange(min(whole, 5000) + 1)
+        part = torch.cat([part, whole - part])
+        on_a_gpu = (part.double() * (1 / torch.tensor(whole, dtype=torch.float64))).float()
+        assert torch.equal(share_of(part, whole), on_a_gpu)
+        assert torch.equal(on_a_gpu, part.float() / torch.tensor(float(whole)))
+    assert (torch.tensor(41.0) * (1 / torch.tensor(41.0))) < 1
 
 
 @pytest.mark.parametrize("name", MIXERS)

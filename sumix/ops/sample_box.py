@@ -154,8 +154,12 @@ def box_of(
 
 
 def share_of(part: Tensor, whole: int) -> Tensor:
-    """part / whole, float32. By a plain number torch divides on a GPU as times 1 / whole: 41 of 41 would be below 1."""
-    return part.to(torch.float32) / part.new_full((), whole, dtype=torch.float32)
+    """part / whole, float32, the same on every device and when compiled, and 1 of all.
+
+    In float32 it would not be: on a GPU torch divides by a number as times its reciprocal, which makes 41 of 41 less
+    than 1, and compiled code divides in ways of its own.
+    """
+    return (part.to(torch.float64) / whole).to(torch.float32)
 
 
 def as_size(size: Any) -> tuple[int, int]:

@@ -147,6 +147,8 @@ static void test_failures(void)
   launch_error = NO_KERNEL_IMAGE_FOR_DEVICE;
   CHECK(run(&on_second) == -1 && strstr(status.message, "sm_80 compute_80") != NULL);
   CHECK(strlen(status.message) < sizeof status.message - 64);  // room for more architectures
+  launch_error = INSUFFICIENT_DRIVER;
+  CHECK(run(&on_second) == -1 && strstr(status.message, "newer CUDA than the GPU's driver") != NULL);
   launch_error = DEVICE_SIDE_ASSERTION;
   CHECK(run(&on_second) == -1 && strstr(status.message, "out of range") != NULL);
   launch_error = 0;
