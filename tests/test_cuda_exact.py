@@ -9,15 +9,16 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CUDA = ROOT / "csrc" / "cuda"
-EXACT = ["--fmad=false", "-DSUMIX_NO_CONTRACTION"]
-STEMS = sorted(
-    path.stem for path in CUDA.glob("*.cu") if re.search(r'#include ".*(random|sampling)\.h"', path.read_text())
-)
+sys.path.append(str(CUDA))
+from nvcc import EXACT, EXACT_SOURCES  # noqa: E402
+
+STEMS = [pathlib.Path(source).stem for source in EXACT_SOURCES]
 
 INSTRUCTION = re.compile(r"^\s*(?:\{\s*)?(?:@!?%\w+\s+)?([a-z]\w*(?:\.\w+)+)\s", re.MULTILINE)
 FLOATING = re.compile(r"\.(b?f16|b?f16x2|f32|f64)\b")
