@@ -1,5 +1,7 @@
 #include "boxed.h"
 
+#include "device.h"
+
 #include <sys/mman.h>
 
 static AtenTensorHandle handle(StableIValue value)
@@ -179,7 +181,7 @@ int sumix_tensor_new(const struct sumix_tensor *like, enum sumix_dtype dtype, in
   AtenTensorHandle made;
   const int32_t code = dtype == SUMIX_OTHER ? like->torch_dtype : torch_dtype(dtype);
   if (libtorch.aoti_torch_empty_strided(dim, sizes, strides, code, like->device_type, like->device_index, &made) != 0)
-    return sumix_out_of_memory(status);
+    return sumix_not_allocated(like, status);
   memcpy(result, &made, sizeof made);
   SUMIX_TRY(sumix_tensor_read(*result, "a result", tensor, status));
   prefer_huge_pages(tensor);

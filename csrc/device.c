@@ -1,5 +1,23 @@
 #include "device.h"
 
+/* Why torch's last call failed, as far as a line goes: more of it would be torch's advice. */
+static int because_of_torch(struct sumix_status *status, const char *what, const char *otherwise)
+{
+  const char *why = libtorch.torch_exception_get_what_without_backtrace != NULL
+                        ? libtorch.torch_exception_get_what_without_backtrace()
+                        : NULL;
+  if (why == NULL || *why == '\0') why = otherwise;
+  sumix_explain(status, "%s: %.*s", what, (int)strcspn(why, "\n"), why);
+  status->no_fault_of_the_arguments = 1;
+  return -1;
+}
+
+int sumix_not_allocated(const struct sumix_tensor *at, struct sumix_status *status)
+{
+  if (at->device_type == libtorch.aoti_torch_device_type_cpu()) return sumix_out_of_memory(status);
+  return because_of_torch(status, "torch could not allocate", "out of memory, or what stderr says");
+}
+
 #ifdef SUMIX_CUDA_EMULATED
 
 /* A kernel ran to its end, or to its first failed assertion, in the launcher; there is no stream. */
@@ -29,9 +47,9 @@ int sumix_launch_begin(const struct sumix_tensor *at, struct sumix_launch *launc
     if (libtorch_cuda.aoti_torch_get_current_cuda_stream(at->device_index, &launch->stream) == 0) return 0;
     drop(launch);
   }
-  sumix_explain(status, "torch could not make CUDA device %d the current one", (int)at->device_index);
-  status->no_fault_of_the_arguments = 1;
-  return -1;
+  char what[64];
+  snprintf(what, sizeof what, "torch could not make CUDA device %d the current one", (int)at->device_index);
+  return because_of_torch(status, what, "stderr says why");
 }
 
 #endif
@@ -71,7 +89,7 @@ int sumix_scratch_new(const struct sumix_tensor *at, int64_t bytes, struct sumix
   const int64_t stride = 1;
   if (libtorch.aoti_torch_empty_strided(1, &bytes, &stride, libtorch.aoti_torch_dtype_uint8(), at->device_type,
                                         at->device_index, &scratch->tensor) != 0)
-    return sumix_out_of_memory(status);
+    return sumix_not_allocated(at, status);
   if (libtorch.aoti_torch_get_data_ptr(scratch->tensor, &scratch->data) == 0) {
 #ifdef SUMIX_CUDA_EMULATED
     memset(scratch->data, 0xa5, (size_t)bytes);  // as a GPU's memory is not zero either

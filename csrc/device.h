@@ -51,6 +51,10 @@ int sumix_launch_end(const struct sumix_launch *launch, int error, struct sumix_
 SUMIX_KERNELS(SUMIX_RUN)
 #undef SUMIX_RUN
 
+/* After torch could not allocate where `at` is: fails with the reason. On a GPU that need not be memory: an assertion
+ * that failed in an earlier launch shows wherever CUDA is asked next. */
+int sumix_not_allocated(const struct sumix_tensor *at, struct sumix_status *status);
+
 /* Memory that a launch needs besides its arguments. data is NULL where bytes is 0, or where `at` is a tensor for the
  * CPU kernels. It may be freed once the kernel is launched: torch gives it out again in the order of the stream. */
 struct sumix_device_scratch {

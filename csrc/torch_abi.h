@@ -4,8 +4,8 @@
  * have C linkage but C++ text. We declare what we call, and find it in the libtorch that `import torch` has already
  * loaded, so building sumix needs no torch and one binary serves every release from 2.10 on.
  *
- * To use another function: add one line to SUMIX_TORCH_SYMBOLS, or to SUMIX_TORCH_CUDA_SYMBOLS what only a torch with
- * CUDA has. tests/test_torch_abi.py compares every line with
+ * To use another function: add one line to SUMIX_TORCH_SYMBOLS, to SUMIX_TORCH_CUDA_SYMBOLS what only a torch with CUDA
+ * has, or to SUMIX_TORCH_LATER_SYMBOLS what can be done without. tests/test_torch_abi.py compares every line with
  * torch's own headers.
  */
 #ifndef SUMIX_TORCH_ABI_H
@@ -66,6 +66,9 @@ typedef void (*ParallelFunc)(int64_t begin, int64_t end, void *context);
      int32_t device_index, AtenTensorHandle *tensor))                                                                  \
   X(2.9, AOTITorchError, aoti_torch_delete_tensor_object, (AtenTensorHandle tensor))
 
+/* NULL in a torch before that release. */
+#define SUMIX_TORCH_LATER_SYMBOLS(X) X(2.13, const char *, torch_exception_get_what_without_backtrace, (void))
+
 /* In libtorch_cuda. */
 #define SUMIX_TORCH_CUDA_SYMBOLS(X)                                                                                    \
   X(2.9, AOTITorchError, aoti_torch_create_cuda_guard, (int32_t device_index, CUDAGuardHandle *guard))                 \
@@ -75,6 +78,7 @@ typedef void (*ParallelFunc)(int64_t begin, int64_t end, void *context);
 #define SUMIX_TORCH_MEMBER(since, result, name, parameters) result(*name) parameters;
 extern struct sumix_libtorch {
   SUMIX_TORCH_SYMBOLS(SUMIX_TORCH_MEMBER)
+  SUMIX_TORCH_LATER_SYMBOLS(SUMIX_TORCH_MEMBER)
 } libtorch;
 extern struct sumix_libtorch_cuda {
   int32_t device_type;  // of CUDA tensors, or SUMIX_NO_DEVICE where torch has no CUDA: the rest is NULL then

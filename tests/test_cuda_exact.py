@@ -1,7 +1,7 @@
 """Equal bits on every device need that nvcc contracts no product and sum and approximates nothing: its PTX says so.
 
 csrc/random.h says what such code may use: operations that IEEE 754 rounds correctly. In PTX those name how they round
-(add.rn.f32); what does not is nvcc's or ptxas's to fuse.
+(add.rn.f32); what does not is nvcc's or ptxas's to fuse. It says too that assertions are in it.
 """
 
 import os
@@ -9,15 +9,16 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CUDA = ROOT / "csrc" / "cuda"
-EXACT = ["--fmad=false", "-DSUMIX_NO_CONTRACTION"]
-STEMS = sorted(
-    path.stem for path in CUDA.glob("*.cu") if re.search(r'#include ".*(random|sampling)\.h"', path.read_text())
-)
+sys.path.append(str(CUDA))
+from nvcc import EXACT, EXACT_SOURCES  # noqa: E402
+
+STEMS = [pathlib.Path(source).stem for source in EXACT_SOURCES]
 
 INSTRUCTION = re.compile(r"^\s*(?:\{\s*)?(?:@!?%\w+\s+)?([a-z]\w*(?:\.\w+)+)\s", re.MULTILINE)
 FLOATING = re.compile(r"\.(b?f16|b?f16x2|f32|f64)\b")
@@ -61,6 +62,11 @@ def test_without_the_flags_there_is_no_such_promise():
     assert {"fma.rn.f32", "fma.rn.f64", "mul.f32", "add.f64"} <= set(with_contraction)
     fast = inexact(ptx_of(CUDA / "sample.cu", *EXACT, "--use_fast_math"))
     assert any(".ftz" in name for name in fast) and any("approx" in name for name in fast)
+
+
+def test_assertions_stay_whatever_the_flags():
+    """NVCC_APPEND_FLAGS may bring NDEBUG, and then wrong partners would be read from beyond the batch."""
+    assert "__assertfail" in ptx_of(CUDA / "sample.cu", *EXACT, "-DNDEBUG")
 
 
 def test_what_counts_as_exact():

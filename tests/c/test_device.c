@@ -91,6 +91,10 @@ static AOTITorchError delete_tensor(AtenTensorHandle tensor)
 }
 
 static int32_t uint8_number(void) { return UINT8; }
+static int32_t cpu_number(void) { return CPU; }
+
+static const char *torch_said;
+static const char *what_torch_said(void) { return torch_said; }
 
 /* ---- One kernel, on the CPU and as a launcher ---- */
 
@@ -180,7 +184,21 @@ static void test_scratch(void)
 
   allocation_fails = 1;
   CHECK(sumix_scratch_new(&on_second, 100, &scratch, &status) == -1 && status.no_fault_of_the_arguments);
+  CHECK(strstr(status.message, "out of memory, or") != NULL);  // a torch that does not tell
   CHECK_EVENTS("new 100 bytes on 1:1;");
+  libtorch.torch_exception_get_what_without_backtrace = what_torch_said;
+  torch_said = "CUDA error: device-side assert triggered\nadvice";
+  CHECK(sumix_scratch_new(&on_second, 100, &scratch, &status) == -1 && status.no_fault_of_the_arguments);
+  CHECK(strcmp(status.message, "torch could not allocate: CUDA error: device-side assert triggered") == 0);
+  CHECK(sumix_not_allocated(&on_cpu, &status) == -1 && strcmp(status.message, "out of memory") == 0);
+  *events = '\0';
+  guard_fails = 1;
+  CHECK(run(&on_second) == -1 && strstr(status.message, "current one: CUDA error: device-side") != NULL);
+  CHECK_EVENTS("guard 1;");
+  guard_fails = 0, torch_said = NULL;
+  CHECK(sumix_scratch_new(&on_second, 100, &scratch, &status) == -1 && strstr(status.message, "stderr") != NULL);
+  libtorch.torch_exception_get_what_without_backtrace = NULL;
+  *events = '\0';
   allocation_fails = 0, pointer_fails = 1;
   CHECK(sumix_scratch_new(&on_second, 100, &scratch, &status) == -1 && scratch.data == NULL);
   CHECK_EVENTS("new 100 bytes on 1:1;free;");
@@ -201,6 +219,7 @@ int main(void)
   libtorch.aoti_torch_get_data_ptr = data_ptr;
   libtorch.aoti_torch_delete_tensor_object = delete_tensor;
   libtorch.aoti_torch_dtype_uint8 = uint8_number;
+  libtorch.aoti_torch_device_type_cpu = cpu_number;
   libtorch_cuda = (struct sumix_libtorch_cuda){CUDA, create_guard, delete_guard, current_stream};
   test_where_it_runs();
   test_failures();
