@@ -53,7 +53,7 @@ struct sumix_between_f64 {
 static inline SUMIX_HD struct sumix_between_f32 sumix_bilinear_source_f32(int64_t j, float scale, int64_t from,
                                                                           int64_t to)
 {
-  /* A float holds j + 1/2 below 2^23; beyond, the double product is exact. */
+  /* A float holds j + 1/2 below 2^23; beyond, the double product is exact up to 2^28. */
   const float at = j < 1 << 23 ? fmaf((float)j + 0.5f, scale, -0.5f) : (float)(((double)j + 0.5) * (double)scale - 0.5);
   const float positive = at > 0 ? at : 0;
   const int64_t whole = (int64_t)positive, first = whole < from - 1 ? whole : from - 1;

@@ -10,7 +10,8 @@ import shutil
 import subprocess
 from dataclasses import dataclass, replace
 
-# Of the GPUs that torch's releases are built for: every one since is served by one of these or by the PTX of the last.
+# Of the GPUs that torch's releases are built for: every card since is served by one of these or by the PTX of the last.
+# (Not every Jetson; built on one, sumix has its own.)
 DEFAULT = "7.5 8.0 8.6 8.9 9.0 10.0 12.0+PTX"
 
 # What TORCH_CUDA_ARCH_LIST may name instead of numbers, as torch.utils.cpp_extension reads it.
