@@ -58,6 +58,21 @@ template <int bytes> __global__ void __launch_bounds__(MIX_THREADS, MIX_BLOCKS)
   }
 }
 
+/* What a thread of a backward kernel has added up, to its elements of a sample's row. */
+template <typename element, int count, typename real>
+__device__ inline void store_sums(const real (*sum)[count], int64_t first, int64_t size, element *__restrict__ row)
+{
+#pragma unroll
+  for (int k = 0; k < BACKWARD_ITEMS; k++) {
+    const int64_t at = first + k * MIX_THREADS * count;
+    if (at >= size) continue;
+    sumix_vector<element, count> result;
+#pragma unroll
+    for (int c = 0; c < count; c++) sumix_from_real(sum[k][c], &result.at[c]);
+    *(sumix_vector<element, count> *)(row + at) = result;
+  }
+}
+
 /* One launch, n * size elements read and as many written, `count` of them 16 bytes. The own gradient is read outside of
  * the own box, others' inside theirs. */
 template <typename element, int count> __global__ void __launch_bounds__(MIX_THREADS, MIX_BLOCKS)
@@ -102,15 +117,7 @@ template <typename element, int count> __global__ void __launch_bounds__(MIX_THR
             if (inside >> c & 1) sum[k][c] += sumix_to_real(pasted.at[c]);
         }
       }
-#pragma unroll
-    for (int k = 0; k < BACKWARD_ITEMS; k++) {
-      const int64_t at = first + k * MIX_THREADS * count;
-      if (at >= size) continue;
-      vector result;
-#pragma unroll
-      for (int c = 0; c < count; c++) sumix_from_real(sum[k][c], &result.at[c]);
-      *(vector *)(grad_x + i * size + at) = result;
-    }
+    store_sums<element, count>(sum, first, size, grad_x + i * size);
   }
 }
 
@@ -193,15 +200,7 @@ template <typename element, int count> __global__ void __launch_bounds__(MIX_THR
           for (int c = 0; c < count; c++) sum[k][c] += rest * sumix_to_real(mixed_in.at[c]);
         }
       }
-#pragma unroll
-    for (int k = 0; k < BACKWARD_ITEMS; k++) {
-      const int64_t at = first + k * MIX_THREADS * count;
-      if (at >= size) continue;
-      vector result;
-#pragma unroll
-      for (int c = 0; c < count; c++) sumix_from_real(sum[k][c], &result.at[c]);
-      *(vector *)(grad_x + i * size + at) = result;
-    }
+    store_sums<element, count>(sum, first, size, grad_x + i * size);
   }
 }
 
