@@ -42,6 +42,11 @@ SETTINGS = {
 }
 
 
+def labels_of(target: MixTarget) -> tuple[Tensor, ...]:
+    """What the op takes of a target."""
+    return target.y_a, target.y_b, target.perm, target.lam
+
+
 @dataclass(frozen=True)
 class Problem:
     """One batch, and the loss that every contestant computes of it."""
@@ -77,7 +82,7 @@ class Problem:
     def expected(self) -> tuple[Tensor, ...]:
         """The float64 twin."""
         rows = [row.detach().double().requires_grad_(row.requires_grad) for row in self.rows]
-        y_a, y_b, lam, perm = self.target[:4]
+        y_a, y_b, perm, lam = labels_of(self.target)
         loss, *_ = reference.sumix_loss(*rows, y_a, y_b, perm, lam.double(), **SETTINGS[self.setting])
         z, _, v, u = rows
         return loss, *torch.autograd.grad(loss, (z, v, u))
@@ -95,7 +100,7 @@ def losses(problem: Problem) -> dict[str, Callable[[], Tensor]]:
     """Every way to compute the problem's loss."""
     rows, target = problem.rows, problem.target
     z, r, v, u = rows
-    y_a, y_b, lam, perm = target[:4]
+    y_a, y_b, perm, lam = labels_of(target)
     options = SETTINGS[problem.setting]
     criterion = SUMixLoss(**options)
     mixed, raw = SUMixOutput(z, v), SUMixOutput(r, u)
@@ -177,7 +182,7 @@ def take_apart(report: Report, problem: Problem) -> None:
 
 def _op(problem: Problem, name: str, needs_grad: bool) -> Contestant:
     rows = [row.detach() for row in problem.rows]
-    y_a, y_b, lam, perm = problem.target[:4]
+    y_a, y_b, perm, lam = labels_of(problem.target)
     ratio, weighting = SETTINGS[problem.setting].values()
     real = torch.float64 if problem.dtype is torch.float64 else torch.float32
     op = partial(

@@ -16,7 +16,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
@@ -165,7 +165,7 @@ def sumix_share(method: Method, data: Photographs, order: Tensor) -> float:
             outputs = [tensor for output in both for tensor in output[:2]]  # logits, uncertainty
             cut = [tensor.detach().requires_grad_() for tensor in outputs]
             both = [
-                output._replace(logits=z, uncertainty=u) for output, z, u in zip(both, cut[::2], cut[1::2], strict=True)
+                replace(output, logits=z, uncertainty=u) for output, z, u in zip(both, cut[::2], cut[1::2], strict=True)
             ]
             begin = time.perf_counter()
             method.criterion(*both, target).backward()

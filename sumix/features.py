@@ -257,7 +257,7 @@ class _Return:
             weight = linear.weight.detach()
         if isinstance(output, Tensor):
             return SUMixOutput(output, None, features, weight)
-        return output._replace(features=features, class_weight=weight)
+        return SUMixOutput(output.logits, output.uncertainty, features, weight)
 
     def _as_map(self, model: nn.Module, inputs: tuple, x: Tensor, width: int | None) -> Tensor:
         """(N, D, h, w), or (N, D, l) for signals."""

@@ -1,15 +1,29 @@
 """The classifier head with an uncertainty branch."""
 
-from typing import NamedTuple
+from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 from sumix import ops
 from sumix.ops import checks
+from sumix.rows import Rows
 
 
-class SUMixOutput(NamedTuple):
-    """What `SUMixHead`, or a model under `capture_features`, returns in training mode and `SUMixLoss` takes."""
+@dataclass(eq=False)
+class SUMixOutput(Rows):
+    """What `SUMixHead`, or a model under `capture_features`, returns in training mode and `SUMixLoss` takes.
+
+    `len`, slices, `chunk` and `split` are those of the samples, and `to` is that of its tensors. It unpacks into its
+    four parts.
+    """
+
+    WHOLE = ("class_weight",)
+    ADVICE = "metrics and other losses take output.logits"
 
     logits: Tensor
     """(N, K)."""
@@ -19,6 +33,23 @@ class SUMixOutput(NamedTuple):
     """(N, D, h, w): the feature map that the head was given, without gradient; None if it was given pooled features."""
     class_weight: Tensor | None = None
     """(K, D): the classifier's weight, without gradient."""
+
+    def __post_init__(self) -> None:
+        """Take the parts from an iterator, too: torch.nn.DataParallel gathers the replicas' outputs so."""
+        if isinstance(self.logits, Iterator):
+            self.logits, self.uncertainty, self.features, self.class_weight = self.logits
+
+    def __iter__(self) -> Iterator[Tensor | None]:
+        """The four parts."""
+        return iter([getattr(self, field.name) for field in fields(self)])
+
+    def to(self, *args: Any, **kwargs: Any) -> SUMixOutput:
+        """The same on another device, or in another floating point type: as Tensor.to."""
+        return self._map(lambda part: part.to(*args, **kwargs))
+
+    def float(self) -> SUMixOutput:
+        """The same in float32."""
+        return self.to(torch.float32)
 
 
 class SUMixHead(nn.Module):

@@ -10,7 +10,7 @@ from sumix.ops import checks
 from sumix.ops.loss import Options, SUMixParts, resolve_options, run
 from sumix.ops.masked_similarity import masked_similarity
 from sumix.partners import beside_partners, only
-from sumix.target import MixTarget
+from sumix.target import MixTarget, check_partners
 
 RATIOS = (*reference.RATIOS, *reference.EVIDENCES)
 
@@ -49,7 +49,7 @@ class SUMixLoss(nn.Module):
     ignore_index : int
         Labels of this value, -100 unless given, do not count.
     cross_rank : bool or torch.distributed.ProcessGroup
-        For the targets of a transform with `cross_rank`: the partners' outputs are gathered from all ranks of the
+        For the targets of a transform with `cross_rank`, and for those alone: the partners' outputs are gathered from all ranks of the
         default group, or of this one, with gradient. The loss is that of the own rank's samples; averaged over ranks,
         as DistributedDataParallel does with gradients, it is what one process makes of the whole batch (but for class
         weights, `weighting="batch"` and ratio "published" without a `distance_scale`, which look at the rank's batch).
@@ -175,10 +175,13 @@ class SUMixLoss(nn.Module):
                     f"target.{name} must be (N,), one class a sample, got soft labels {checks.shape(labels)}, which "
                     "SUMixLoss cannot look up; for CrossEntropyLoss there is target.soft(num_classes)"
                 )
+        cross_rank = self.cross_rank is not False
+        what = "SUMixLoss(cross_rank=...)" if cross_rank else "SUMixLoss without cross_rank"
+        check_partners(target, what, "ranks" if cross_rank else "batch")
         options = self._options or self._resolve()
         maps = self._maps(raw, features, objects) if self.ratio in reference.EVIDENCES else None
         n = None
-        if self.cross_rank is not False:
+        if cross_rank:
             if self.ratio == "published" and self.distance_scale is None:
                 options = options._replace(distance_scale=float(z.shape[0]))
             n = checks.rows(z, "mixed").shape[0]
@@ -220,7 +223,7 @@ class SUMixLoss(nn.Module):
             if isinstance(target.y_a, Tensor):
                 classes["labels"] = target.y_a.where(target.y_a != self.ignore_index, -1)
             classes["class_weight"] = weight[: logits.shape[1]]  # DataParallel stacks one copy a replica
-        where = {"box": target.box, "mask": target.mask, "resize": target.resize, "size": target.size}
+        where = {"box": target.box, "mask": target.mask, "resize": target.resize, "size": target.image_size}
         return masked_similarity(maps, target.perm, target.lam, evidence=self.ratio, **where, **classes).lam
 
     def extra_repr(self) -> str:

@@ -45,7 +45,7 @@ def beside_partners(
         box=twice(target.box),
         mask=twice(target.mask),
         resize=twice(target.resize),
-        size=target.size,
+        image_size=target.image_size,
     )
     if maps is not None:
         maps = torch.cat([maps, gather(maps, group).index_select(0, perm)]).detach()

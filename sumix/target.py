@@ -1,6 +1,9 @@
 """What a mix did to the labels."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -8,13 +11,16 @@ from torch import Tensor
 from sumix.ops import checks
 from sumix.ops.mix import soft_labels
 from sumix.recipe import Recipe, check_label_map, mix_labels, mix_pixels
+from sumix.rows import Rows
 
 
-class MixTarget(NamedTuple):
+@dataclass(eq=False)
+class MixTarget(Rows):
     """Labels of a mixed batch: sample i shows its own image with weight `lam[i]` and that of `perm[i]` with the rest.
 
-    A named tuple of tensors, so a DataLoader pins it and it can be unpacked. It holds all that the mix was made of:
-    `mix` repeats it.
+    It holds all that the mix was made of: `mix` repeats it. It is a dataclass and no tuple: `len`, slices, `chunk` and
+    `split` are those of the samples. DataLoaders pin it, trainers move it (`to`), torch's pytrees know its tensors, and
+    torch.load(weights_only=True) reads it.
 
     Attributes
     ----------
@@ -25,7 +31,7 @@ class MixTarget(NamedTuple):
     lam : Tensor, shape (N,), float32
         Weight of the sample's own image, 0 to 1.
     perm : Tensor, shape (N,), int64
-        Each sample's partner; with `cross_rank`, counted through all ranks, so that `mix` has no way to it.
+        Each sample's partner, one of the rows that `perm_in` names.
     box : Tensor or None, shape (N, 4), int64
         What was pasted, x1, y1, x2, y2 in pixels, ends exclusive, or x1, x2 (N, 2) for signals; empty if nothing was.
     mask : Tensor or None, shape (N, H, W), float32 or bool
@@ -34,13 +40,23 @@ class MixTarget(NamedTuple):
     resize : Tensor or None, shape (N,), int64
         What the box shows: 0 the same box of the partner, as without it; else the whole partner, resized by "nearest"
         (1), "nearest-exact" (2) or "bilinear" (3).
-    size : tuple of int, or None
+    image_size : tuple of int, or None
         (H, W) of the images, or (L,): what box and mask refer to.
+    perm_in : {"batch", "ranks", "cut"}
+        What `perm` counts: the rows of this batch; those of all ranks, one rank after the other, where the mixer had
+        `cross_rank`; or those of a batch from which these samples were cut out (`target[:8]`). Only with "batch" are
+        the partners at hand, for `mix` and for a SUMixLoss without `cross_rank`.
 
     Notes
     -----
     Without box and mask the images were blended with the weights lam.
     """
+
+    STATIC = ("image_size", "perm_in")
+    ADVICE = (
+        "for accuracy there is sumix.mix_accuracy(output, target), for other losses target.soft(num_classes); "
+        "target.y_a are the own labels"
+    )
 
     y_a: Tensor
     y_b: Tensor
@@ -49,7 +65,19 @@ class MixTarget(NamedTuple):
     box: Tensor | None = None
     mask: Tensor | None = None
     resize: Tensor | None = None
-    size: tuple[int, ...] | None = None
+    image_size: tuple[int, ...] | None = None
+    perm_in: str = "batch"
+
+    def __getitem__(self, rows: Any) -> MixTarget:
+        """Some of the samples; their partners may not be among them, so `perm_in` becomes "cut"."""
+        return replace(super().__getitem__(rows), perm_in="cut")
+
+    def __iter__(self) -> NoReturn:
+        """Refuse: of a tuple one would expect the parts, of a batch the samples."""
+        raise TypeError(
+            "a MixTarget is not iterated over: its parts have names, target.y_a, target.y_b, target.lam, target.perm, "
+            "and its samples come in slices, target[:8]"
+        )
 
     def soft(self, num_classes: int, label_smoothing: float = 0.0) -> Tensor:
         """Targets for torch.nn.CrossEntropyLoss: each class's share.
@@ -115,14 +143,15 @@ class MixTarget(NamedTuple):
         TypeError
             If `x` is not a dense tensor of a dtype that the mix can take, or not of integers with `ignore_index`.
         ValueError
-            If its shape or device does not fit, or `ignore_index` its dtype; on CPU, outside of torch.compile, also if
-            a partner is on another rank.
+            If its shape or device does not fit, or `ignore_index` its dtype, or the partners are not in this batch
+            (`perm_in`).
         """
         checks.batch(x, "x")
-        if self.size is not None and (self.box is not None or self.mask is not None):
-            fits = x.ndim > len(self.size) and tuple(x.shape[-len(self.size) :]) == tuple(self.size)
+        check_partners(self, "MixTarget.mix")
+        if self.image_size is not None and (self.box is not None or self.mask is not None):
+            fits = x.ndim > len(self.image_size) and tuple(x.shape[-len(self.image_size) :]) == tuple(self.image_size)
             if not fits:
-                size = ", ".join(map(str, self.size))
+                size = ", ".join(map(str, self.image_size))
                 raise ValueError(f"x must be (N, ..., {size}) as the images were, got {checks.shape(x)}")
         checks.ratios(self.lam, "lam", x, "x", torch.float32)
         recipe = Recipe(self.lam, self.box, self.mask, self.resize)
@@ -131,8 +160,25 @@ class MixTarget(NamedTuple):
         check_label_map(x, "x", ignore_index)
         return mix_labels(x, recipe, self.perm, ignore_index)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "MixTarget":
+    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> MixTarget:
         """The same target on another device."""
-        return MixTarget(
-            *(part.to(device, non_blocking=non_blocking) if isinstance(part, Tensor) else part for part in self)
-        )
+        return self._map(lambda part: part.to(device, non_blocking=non_blocking))
+
+    def cuda(self, device: torch.device | str | int | None = None, non_blocking: bool = False) -> MixTarget:
+        """The same target on a GPU."""
+        return self._map(lambda part: part.cuda(device, non_blocking=non_blocking))
+
+
+def check_partners(target: MixTarget, what: str, perm_in: str = "batch") -> None:
+    """Fail unless the partners are where `what` looks for them: among the rows of this batch, or of all ranks."""
+    if target.perm_in == perm_in:
+        return
+    where = {
+        "batch": "rows of its own batch, as its mixer had no cross_rank",
+        "ranks": "counted through the batches of all ranks, as its mixer had cross_rank",
+        "cut": "rows of a larger batch, out of which it was cut; mix each part of a batch by itself instead",
+    }
+    if target.perm_in not in where:
+        raise ValueError(f"target.perm_in must be one of {', '.join(map(repr, where))}, got {target.perm_in!r}")
+    needed = {"batch": "rows of the same batch", "ranks": "counted through all ranks"}[perm_in]
+    raise ValueError(f"target's partners are {where[target.perm_in]}; {what} needs partners that are {needed}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -237,7 +238,7 @@ def _ratios(
     if not isinstance(target, MixTarget):
         raise TypeError(f"target must be the MixTarget of a transform without num_classes, got {type(target).__name__}")
     found = {"area": target.lam}
-    mixed, raw = (output._replace(uncertainty=None) for output in (mixed, raw))  # which no ratio depends on
+    mixed, raw = (replace(output, uncertainty=None) for output in (mixed, raw))  # which no ratio depends on
     for name in names:
         criterion = SUMixLoss(ratio=name, distance_scale=PUBLISHED_BATCH, return_parts=True)
         found[name] = criterion(mixed, raw, target)[1].lam.float()

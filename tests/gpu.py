@@ -49,7 +49,7 @@ def there(value):
 
 def here(value):
     """The same on the CPU."""
-    return value.detach().cpu() if isinstance(value, Tensor) else value
+    return value.detach().cpu() if isinstance(value, (Tensor, sumix.MixTarget)) else value
 
 
 def bits(value: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ CALLS = {
     "smooth_mask": lambda t: ops.smooth_mask(*ops.sample_smooth(N, SIDE, seed=t["seed"]), SIDE),
     "uncertainty": lambda t: ops.uncertainty(t["z"]),
     "semantic_distance": lambda t: ops.semantic_distance(t["z"], t["r"], t["y"]),
-    "masked_similarity": lambda t: ops.masked_similarity(t["maps"], t["perm"], t["lam"], box=t["box"], size=SIDE),
+    "masked_similarity": lambda t: ops.masked_similarity(t["maps"], t["perm"], t["lam"], box=t["box"], image_size=SIDE),
     "masked_similarity, cam": lambda t: ops.masked_similarity(
         t["maps"], t["perm"], t["lam"], mask=t["mask"], evidence="cam", class_weight=t["head"], labels=t["y"]
     ),
@@ -145,7 +145,7 @@ CALLS = {
 
 
 def target_of(t):
-    return sumix.MixTarget(t["y"], t["y"][t["perm"]], t["lam"], t["perm"], box=t["box"], size=SIDE)
+    return sumix.MixTarget(t["y"], t["y"][t["perm"]], t["lam"], t["perm"], box=t["box"], image_size=SIDE)
 
 
 # The same for what has a gradient: by name, the call and the tensors that it flows into.

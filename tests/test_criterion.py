@@ -6,6 +6,7 @@ import math
 import os
 import pickle
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -193,9 +194,8 @@ def test_two_processes_train_as_one(tmp_path):
     net, criterion = small_net(), SUMixLoss(distance_scale=float(N))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     for (x0, t0), (x1, t1) in zip(_halves(0), _halves(1), strict=True):
-        target = MixTarget(
-            *(torch.cat((a, b)) for a, b in zip(t0[:3], t1[:3], strict=True)), torch.cat((t0.perm, t1.perm + N))
-        )
+        y_a, y_b, lam = (torch.cat([getattr(t0, name), getattr(t1, name)]) for name in ("y_a", "y_b", "lam"))
+        target = MixTarget(y_a, y_b, lam, torch.cat((t0.perm, t1.perm + N)))
         loss = criterion(net(torch.cat((x0.flip(0), x1.flip(0)))), net(torch.cat((x0, x1))), target)
         optimizer.zero_grad()
         loss.backward()
@@ -212,8 +212,8 @@ def test_bad_input_is_named():
         ((z, z, target.y_a), "target", TypeError),
         ((z, z, None), "target", TypeError),
         ((z, z[:3], target), "raw_logits", ValueError),
-        ((z, z, target._replace(lam=target.lam + 1)), "lam", ValueError),
-        ((z, z, target._replace(y_a=target.y_a + K)), "y_a", ValueError),
+        ((z, z, replace(target, lam=target.lam + 1)), "lam", ValueError),
+        ((z, z, replace(target, y_a=target.y_a + K)), "y_a", ValueError),
     ]:
         with pytest.raises(error, match=name):
             criterion(*arguments)

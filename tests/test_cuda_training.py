@@ -156,7 +156,7 @@ def test_channels_last_mixers(name):
 def test_images_are_what_the_target_says(name, dtype):
     images, labels = gpu.batch(dtype)
     mixed, target = MIXERS[name]()(images, labels, seed=6)
-    want = naive_mix(here(images), MixTarget(*(here(part) for part in target)))
+    want = naive_mix(here(images), here(target))
     got = here(mixed)
     tolerance = {torch.float32: 1e-6, torch.float16: 2e-3, torch.uint8: 1}[dtype]
     assert (got.double() - want.double()).abs().max() <= tolerance
@@ -198,7 +198,7 @@ def test_mixed_in_a_loader_and_sent_to_the_gpu(workers):
         if ON_GPU:
             assert all(part.is_pinned() for part in (raw, mixed, target.lam, target.perm, target.box))
         sent = target.to(DEVICE, non_blocking=True)
-        assert sent.size == target.size and sent.box.device == DEVICE
+        assert sent.image_size == target.image_size and sent.box.device == DEVICE
         loss = criterion(model(mixed.to(DEVICE, non_blocking=True)), model(raw.to(DEVICE, non_blocking=True)), sent)
         assert loss.isfinite()
         for part, other in zip(results(sent), results(target), strict=True):
@@ -210,7 +210,7 @@ def test_the_loss_of_a_model_is_that_of_the_cpu():
     twin = copy.deepcopy(model).cpu()
     for ratio in ("semantic", "published", "feature", "cam"):
         criterion = SUMixLoss(ratio=ratio, weight=torch.rand(K), label_smoothing=0.1)
-        want = criterion(twin(here(mixed).double()), twin(here(images).double()), MixTarget(*map(here, target)))
+        want = criterion(twin(here(mixed).double()), twin(here(images).double()), here(target))
         got = criterion.to(DEVICE)(model(mixed.double()), model(images.double()), target)
         torch.testing.assert_close(here(got), want.detach(), rtol=1e-9, atol=1e-11)
         got.backward()
@@ -239,7 +239,7 @@ def test_autograd_through_a_mix():
         weights = torch.rand(mixed.shape, dtype=torch.float64, device=DEVICE)
         (got,) = torch.autograd.grad((mixed * weights).sum(), leaf)
         own = here(images).requires_grad_()
-        twin = naive_mix(own, MixTarget(*(here(part) for part in target)))
+        twin = naive_mix(own, here(target))
         (want,) = torch.autograd.grad((twin * here(weights)).sum(), own)
         torch.testing.assert_close(here(got), want, rtol=1e-6, atol=1e-6)
     assert got.shape == (N, 3, *gpu.SIDE)

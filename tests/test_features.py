@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -212,7 +213,7 @@ def test_a_whole_step(ratio):
         return criterion(model(mixed), model(images), target)
 
     mixed, target = mix(IMAGES, labels)
-    target = target._replace(size=(16, 16))
+    target = replace(target, image_size=(16, 16))
     loss, parts = step(IMAGES, mixed, target)
     loss.backward()
     assert all(parameter.grad is not None for parameter in model.parameters())

@@ -1,6 +1,7 @@
 """Every mixer: its images are those that its target describes, pixel for pixel, and its target says it exactly."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ def shown(target: MixTarget) -> torch.Tensor:
         share = target.mask.float().flatten(1).mean(1)
     if target.box is not None:
         low, high = target.box.tensor_split(2, dim=1)
-        share = share - (high - low).prod(1) / torch.tensor(target.size).prod()
+        share = share - (high - low).prod(1) / torch.tensor(target.image_size).prod()
     return share
 
 
@@ -50,8 +51,8 @@ def test_images_are_what_the_target_says(name, dtype):
         assert torch.equal(target.y_b, labels[target.perm])
         assert (target.lam.dtype, target.lam.shape) == (torch.float32, (n,))
         torch.testing.assert_close(target.lam, shown(target), rtol=0, atol=2e-6)
-        if target.size is not None:
-            assert target.size == shape[1:]
+        if target.image_size is not None:
+            assert target.image_size == shape[1:]
 
 
 @pytest.mark.parametrize("name", MIXERS)
@@ -271,7 +272,7 @@ def test_label_maps_in_a_resized_box_take_the_nearest():
     images, labels = batch()
     maps = torch.randint(0, 200, (9, 20, 26))
     _, target, marked = ResizeMix(mode="bilinear")(images, labels, maps, seed=2)
-    exact = target._replace(resize=torch.full((9,), 2))
+    exact = replace(target, resize=torch.full((9,), 2))
     assert torch.equal(marked, naive_mix(maps.double(), exact).long())
 
 

@@ -130,8 +130,8 @@ def masked_similarity(
     Examples
     --------
     >>> mixed, target = CutMix()(images, labels)
-    >>> shares = ops.masked_similarity(features, target.perm, target.lam, box=target.box, size=target.size)
-    >>> loss, parts = ops.sumix_loss(z, r, v, u, *target[:2], target.perm, target.lam, learned=shares.lam)
+    >>> shares = ops.masked_similarity(features, target.perm, target.lam, box=target.box, size=target.image_size)
+    >>> loss, parts = ops.sumix_loss(z, r, v, u, target.y_a, target.y_b, target.perm, target.lam, learned=shares.lam)
 
     which is what `SUMixLoss(ratio="feature")` does.
 

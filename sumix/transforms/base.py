@@ -186,7 +186,9 @@ class Mixer(nn.Module):
         if self.num_classes is not None and y_a.ndim == 1:
             return soft_labels(y_a, y_b, recipe.lam, self.num_classes, self.label_smoothing, LABEL_NAMES)
         whole = recipe.box is None and recipe.mask is None
-        target = MixTarget(y_a, y_b, recipe.lam, perm, *recipe[1:], None if whole else self.size(images))
+        size = None if whole else self.size(images)
+        perm_in = "batch" if self.cross_rank is False else "ranks"
+        target = MixTarget(y_a, y_b, recipe.lam, perm, *recipe[1:], image_size=size, perm_in=perm_in)
         return target if self.num_classes is None else target.soft(self.num_classes, self.label_smoothing)
 
     def apply_to_images(self, images: Tensor, recipe: Recipe, perm: Tensor) -> Tensor:
