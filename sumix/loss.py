@@ -49,10 +49,11 @@ class SUMixLoss(nn.Module):
     ignore_index : int
         Labels of this value, -100 unless given, do not count.
     cross_rank : bool or torch.distributed.ProcessGroup
-        For the targets of a transform with `cross_rank`, and for those alone: the partners' outputs are gathered from all ranks of the
-        default group, or of this one, with gradient. The loss is that of the own rank's samples; averaged over ranks,
-        as DistributedDataParallel does with gradients, it is what one process makes of the whole batch (but for class
-        weights, `weighting="batch"` and ratio "published" without a `distance_scale`, which look at the rank's batch).
+        For the targets of a transform with `cross_rank`, and for those alone: the partners' outputs are gathered from
+        all ranks of the default group, or of this one, with gradient. The loss is that of the own rank's samples;
+        averaged over ranks, as DistributedDataParallel does with gradients, it is what one process makes of the whole
+        batch (but for class weights, `weighting="batch"` and ratio "published" without a `distance_scale`, which look
+        at the rank's batch).
     return_parts : bool
         Return `(loss, SUMixParts(lam, classification, regularizer))`, each part of shape (N,) and without gradient.
 
