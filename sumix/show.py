@@ -5,17 +5,23 @@ Below each mix is lam, the share of the row's own image in its area. With --mode
 the unmixed images, and below lam is what each ratio of sumix.SUMixLoss makes of it: the weight of the own label.
 """
 
+from __future__ import annotations
+
 import argparse
 import importlib
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
 
 from sumix import visualize
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 EPILOG = """\
 examples:
@@ -28,24 +34,114 @@ needs matplotlib and Pillow: pip install sumix[show]
 """
 JPEG = {"quality": 85}
 
+# Pillow's modes of 8 bits a channel, or fewer.
+COLOURS = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
+# The formats in which an integer mode of Pillow's reaches from 0 to 65535. In others it may be signed, or end anywhere.
+# A PNG of 16 bits is I;16, or I in older versions of Pillow.
+SIXTEEN_BITS = {"I": ("PNG", "PPM", "ICO", "ICNS")}
+SIXTEEN_BITS |= dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N"), (*SIXTEEN_BITS["I"], "TIFF", "JPEG2000"))
+EXPECTED = "8 bits a channel, 16 bits unsigned, or floating point from 0 to 1"
+
+# TIFF's tags, and values of theirs.
+BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
+WHITE_IS_ZERO, BLACK_IS_ZERO, UNSIGNED = 0, 1, 1
+
 
 def load(paths: list[Path], size: int) -> Tensor:
-    """The middle square of each image: (N, 3, size, size), uint8."""
+    """The middle square of each image, read by `read`: (N, 3, size, size), uint8."""
+    _, ops = _pillow()
+    squares = [ops.fit(read(path), (size, size)).tobytes() for path in paths]
+    images = torch.frombuffer(bytearray(b"".join(squares)), dtype=torch.uint8)
+    return images.view(-1, size, size, 3).permute(0, 3, 1, 2).contiguous()
+
+
+def read(path: Path) -> Image.Image:
+    """An image file, upright, as Pillow's RGB; of an animation, its first frame.
+
+    Pixels that are transparent are laid on white. Grey of 16 bits is scaled from 0..65535 to 0..255 and rounded, in a
+    TIFF of 12 bits from 0..4095; of colours of 16 bits a channel, Pillow keeps the upper 8. Floating point is scaled
+    from 0..1.
+
+    Raises
+    ------
+    ImportError
+        Without Pillow.
+    ValueError
+        If the file is missing, damaged or no image, or if it does not say which numbers are black and white: signed
+        integers, integers of 32 bits, floating point that is not within 0..1.
+    """
+    pillow, ops = _pillow()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about damaged metadata; damaged pixels are errors
+            # Given a path, Pillow 13 may map the file into memory, and then it scrambles a TIFF that is to be turned.
+            with open(path, "rb") as file, pillow.open(file) as image:
+                upright = ops.exif_transpose(image)
+                if image.mode in COLOURS:
+                    _check_colours(image, upright, file)
+                else:
+                    upright = pillow.frombytes("L", upright.size, _grey(image, upright).numpy().tobytes())
+            if upright.mode == "La":
+                upright = upright.convert("LA")  # from where there is a way to RGBA
+            white = pillow.new("RGBA", upright.size, "white")
+            return pillow.alpha_composite(white, upright.convert("RGBA")).convert("RGB")
+    except pillow.UnidentifiedImageError as error:
+        raise ValueError(f"{path} cannot be read: cannot identify image file") from error
+    except Exception as error:  # whatever a decoder may raise
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ValueError(f"{path} cannot be read: {why}") from error
+
+
+def _pillow() -> tuple[ModuleType, ModuleType]:
+    """PIL.Image and PIL.ImageOps."""
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
         raise ImportError("reading images needs Pillow: pip install sumix[show]") from error
+    return Image, ImageOps
 
-    images = []
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                square = ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (size, size))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            why = getattr(error, "strerror", None) or error
-            raise ValueError(f"{path} cannot be read: {why}") from error
-        images.append(torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8).view(size, size, 3))
-    return torch.stack(images).permute(0, 3, 1, 2).contiguous()
+
+def _refusal(image: Image.Image, why: str) -> ValueError:
+    return ValueError(f"it is a {image.format} file of mode {image.mode} {why}; expected {EXPECTED}")
+
+
+def _tag(image: Image.Image, number: int, default: int) -> int:
+    """A tag of a TIFF file, of several values the first; of another file, the default."""
+    value = getattr(image, "tag_v2", {}).get(number, default)
+    return value[0] if isinstance(value, tuple) else value
+
+
+def _check_colours(image: Image.Image, upright: Image.Image, file: BinaryIO) -> None:
+    """Fail if Pillow misreads the file; put the transparent colour of `upright` on the scale of its pixels."""
+    if _tag(image, SAMPLE_FORMAT, UNSIGNED) != UNSIGNED:
+        raise _refusal(image, "with signed integers")
+    key = upright.info.get("transparency")
+    if image.format == "PNG" and image.mode in ("L", "RGB") and key is not None:
+        file.seek(24)
+        depth = file.read(1)[0]
+        if depth == 16:
+            raise _refusal(image, "with a transparent colour of 16 bits a channel, of which Pillow keeps 8")
+        if image.mode == "L" and key < 2**depth:
+            upright.info["transparency"] = key * 255 // (2**depth - 1)
+
+
+def _grey(image: Image.Image, upright: Image.Image) -> Tensor:
+    """The pixels of a grey image of more than 8 bits as uint8, in one row."""
+    if image.mode == "F":
+        pixels = torch.frombuffer(bytearray(upright.tobytes()), dtype=torch.float32)
+        if not ((pixels >= 0) & (pixels <= 1)).all():
+            raise _refusal(image, f"with numbers from {pixels.min().item():.9g} to {pixels.max().item():.9g}")
+        levels = (255 * pixels).round()
+    elif image.format in SIXTEEN_BITS.get(image.mode, ()):
+        pixels = torch.frombuffer(bytearray(upright.convert("I").tobytes()), dtype=torch.int32)
+        most = 2 ** _tag(image, BITS_PER_SAMPLE, 16) - 1
+        levels = (255 * pixels + most // 2) // most
+        levels[pixels == upright.info.get("transparency", -1)] = 255
+    else:
+        raise _refusal(image, "which does not say what is black and what is white")
+    if _tag(image, PHOTOMETRIC, BLACK_IS_ZERO) == WHITE_IS_ZERO:  # which Pillow undoes in 8 bits only
+        levels = 255 - levels
+    return levels.to(torch.uint8)
 
 
 def build(name: str, weights: str | None) -> nn.Module:
@@ -88,7 +184,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m sumix.show", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files of any size, at least two")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE",
+        help=f"at least two image files of any size, of {EXPECTED}; what is transparent is laid on white, and of an "
+        "animation the first frame is taken",
+    )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="to write: .png, .jpg, .pdf, .svg"
     )

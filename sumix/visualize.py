@@ -84,6 +84,13 @@ def ratios(
         If an argument does not fit, or the model does not allow what is named.
     """
     names = _names(names)
+    for value, name in ((images, "images"), (mixed, "mixed")):
+        if not checks.batch(value, name).isfinite().all():
+            raise ValueError(f"{name} must be finite, got NaN or infinity")
+    if mixed.shape != images.shape:
+        raise ValueError(f"mixed must have the shape of images, {checks.shape(images)}, got {checks.shape(mixed)}")
+    if mixed.dtype != images.dtype:
+        raise TypeError(f"mixed must have the dtype of images, {images.dtype}, got {mixed.dtype}")
     with _watch(model, names, layer, grid) as look:
         return _ratios(look(mixed), look(images), target, names)
 
@@ -117,7 +124,7 @@ def mix_grid(
         A classifier of images that are normalised by `mean` and `std`: below `lam` stands what each ratio makes of it,
         by `ratios`, which says how the model is treated, and what `names` and `layer` are.
     mean, std : float, or sequence of float
-        A value a channel, for pixels from 0 to 1; ImageNet's unless given.
+        A value a channel, themselves from 0 to 1 as they are of pixels from 0 to 1; ImageNet's unless given.
 
     Returns
     -------
@@ -258,8 +265,10 @@ def _preparation(model: nn.Module, images: Tensor, mean: Any, std: Any) -> Calla
                 f"{name} must be a number, or one for each of the {images.shape[1]} channels, got {value.numel()}"
             )
         scales.append(value.view(-1, 1, 1).to(like.device))
-    if not (scales[1] > 0).all():
-        raise ValueError(f"std must be above 0, got {scales[1].flatten().tolist()}")
+    if not ((scales[0] >= 0) & (scales[0] <= 1)).all():
+        raise ValueError(f"mean must be from 0 to 1, as pixels are, got {scales[0].flatten().tolist()}")
+    if not ((scales[1] > 0) & (scales[1] <= 1)).all():
+        raise ValueError(f"std must be above 0 and at most 1, as of pixels, got {scales[1].flatten().tolist()}")
 
     def prepare(x: Tensor) -> Tensor:
         x = x.to(like.device, torch.float32) / (255 if x.dtype is torch.uint8 else 1)
@@ -278,7 +287,7 @@ def _check_images(images: Any) -> None:
         raise ValueError(f"images must be (N, 3, H, W) or (N, 1, H, W) with N > 1, got {checks.shape(images)}")
     if images.is_floating_point() and not ((images >= 0) & (images <= 1)).all():
         low, high = images.min().item(), images.max().item()
-        raise ValueError(f"images must be uint8, or floating point from 0 to 1, got {low:.3g} to {high:.3g}")
+        raise ValueError(f"images must be uint8, or floating point from 0 to 1, got {low:.9g} to {high:.9g}")
 
 
 def _copies(mixers: Any) -> dict[str, Mixer]:

@@ -4,8 +4,10 @@ import copy
 import os
 import re
 import shlex
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ for needed in ("skimage", "matplotlib", "PIL"):
     pytest.importorskip(needed)
 
 import numpy as np  # noqa: E402
-from PIL import Image  # noqa: E402
+from PIL import Image, PngImagePlugin  # noqa: E402
 
 import sumix  # noqa: E402
 from benchmarks import photographs  # noqa: E402
@@ -172,6 +174,276 @@ def test_sumix_has_no_other_lazy_names():
         sumix.nothing  # noqa: B018
 
 
+# The files --------------------------------------------------------------------------------------------------------
+
+COLOURS = np.array([[(255, 0, 0), (10, 200, 30), (0, 0, 255)], [(255, 255, 255), (0, 0, 0), (90, 90, 90)]], np.uint8)
+GREYS = np.array([[0, 128, 129, 257 * 7], [257 * 100, 40000, 65406, 65535]], np.uint16)
+ON_8_BITS = (GREYS / 257).round().astype(np.uint8)  # 0, 0, 1, 7, ...
+OF_16_BITS = ["png", "tif", "pgm", "jp2", "ico"]
+
+
+def read(path):
+    image = show.read(path)
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+def three(grey):
+    return np.stack([grey] * 3, axis=-1)
+
+
+def png(path, depth, colour, row, width, *chunks):
+    """A PNG of one row, of what Pillow does not write."""
+    made = [(b"IHDR", struct.pack(">IIBBBBB", width, 1, depth, colour, 0, 0, 0)), *chunks]
+    made += [(b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b"")]
+    parts = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in made
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    return path
+
+
+def tiff(path, bits, sample_format, photometric, data, width, order="<", extra=None):
+    """A TIFF of one row, of what Pillow does not write."""
+    tags = {256: width, 257: 1, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1 if extra is None else 2, 278: 1}
+    tags |= {279: len(data), **({} if extra is None else {338: extra}), 339: sample_format}
+    entries = b"".join(struct.pack(order + "HHIHxx", tag, 3, 1, value) for tag, value in tags.items())
+    data += b"\0" * (len(data) % 2)
+    start = {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "HI", 42, 8 + len(data))
+    path.write_bytes(start + data + struct.pack(order + "H", len(tags)) + entries + b"\0" * 4)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [
+        *[("1", suffix) for suffix in ("png", "tif", "pbm", "bmp", "gif")],
+        *[("L", suffix) for suffix in ("png", "tif", "pgm", "bmp", "gif", "jp2", "webp")],
+        *[("P", suffix) for suffix in ("png", "tif", "bmp", "gif", "pcx", "tga")],
+        *[("RGB", suffix) for suffix in ("png", "tif", "ppm", "bmp", "jp2", "tga", "webp", "qoi", "ico", "sgi")],
+        *[(mode, "tif") for mode in ("LA", "PA", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB")],
+        *[("LA", "png"), ("RGBA", "png")],
+    ],
+)
+def test_modes_of_8_bits_keep_their_colours(mode, suffix, tmp_path):
+    image = Image.fromarray(COLOURS)
+    image = image.convert("P").convert("PA") if mode == "PA" else image.convert(mode)
+    image.save(tmp_path / f"x.{suffix}", **({"lossless": True} if suffix == "webp" else {}))
+    want = np.asarray(
+        Image.fromarray(COLOURS).convert(mode).convert("RGB") if mode in ("1", "L", "LA") else image.convert("RGB")
+    )
+    apart = np.abs(read(tmp_path / f"x.{suffix}").astype(int) - want)
+    assert apart.max() <= (2 if mode in ("YCbCr", "LAB") else 0)
+    if mode not in ("1", "L", "LA", "P", "PA"):
+        assert np.abs(want.astype(int) - COLOURS).max() <= (
+            25 if mode == "LAB" else 3
+        )  # what was written is what was meant
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK", "L"])
+def test_jpeg(mode, tmp_path):
+    plain = Image.new("RGB", (16, 16), (200, 60, 100))
+    plain.convert(mode).save(tmp_path / "x.jpg", quality=100)
+    want = np.asarray(plain.convert(mode).convert("RGB")).astype(int)
+    assert np.abs(read(tmp_path / "x.jpg") - want).max() <= 3
+
+
+@pytest.mark.parametrize("suffix", OF_16_BITS)
+def test_16_bits_are_scaled(suffix, tmp_path):
+    Image.fromarray(GREYS).save(tmp_path / f"x.{suffix}", **({"sizes": [(4, 2)]} if suffix == "ico" else {}))
+    assert np.array_equal(read(tmp_path / f"x.{suffix}"), three(ON_8_BITS))
+
+
+def test_other_files_of_16_bits(tmp_path):
+    large = Image.fromarray(GREYS)
+    for mode, order in (("I;16L", "<u2"), ("I;16B", ">u2")):
+        path = tmp_path / f"{mode[2:]}.tif"
+        Image.frombytes(mode, large.size, GREYS.astype(order).tobytes()).save(path)
+        assert np.array_equal(read(path), three(ON_8_BITS))
+    large.save(tmp_path / "packed.tif", compression="tiff_lzw")
+    assert np.array_equal(read(tmp_path / "packed.tif"), three(ON_8_BITS))
+    whole = Image.fromarray(GREYS.astype(np.int32))
+    whole.save(tmp_path / "whole.pgm")
+    assert np.array_equal(read(tmp_path / "whole.pgm"), three(ON_8_BITS))
+    (tmp_path / "plain.pgm").write_text("P2 3 1 1000\n0 500 1000\n")
+    assert read(tmp_path / "plain.pgm")[0, :, 0].tolist() == [0, 128, 255]
+    row = struct.pack(">4H", 0, 257 * 9, 40000, 65535)
+    assert read(tiff(tmp_path / "dark.tif", 16, 1, 0, row[::-1], 4))[0, :, 0].tolist() == [0, 99, 246, 255]
+    packed = tiff(tmp_path / "12.tif", 12, 1, 1, bytes([0xFF, 0xF8, 0x00, 0x00, 0x10]), 3)
+    assert read(packed)[0, :, 0].tolist() == [255, 128, 0]
+    assert read(png(tmp_path / "rgb.png", 16, 2, struct.pack(">3H", 0, 40000, 65535), 1)).tolist() == [[[0, 156, 255]]]
+    assert read(png(tmp_path / "la.png", 16, 4, struct.pack(">4H", 0, 65535, 0, 0), 2))[0, :, 0].tolist() == [0, 255]
+
+
+def test_a_png_that_opens_as_whole_numbers(tmp_path, monkeypatch):
+    """As Pillow did with 16 bits until version 11."""
+    Image.fromarray(GREYS).save(tmp_path / "x.png")
+    modes = dict(PngImagePlugin._MODES)
+    modes[16, 0] = ("I", "I;16B")
+    monkeypatch.setattr(PngImagePlugin, "_MODES", modes)
+    with Image.open(tmp_path / "x.png") as image:
+        assert image.mode == "I"
+    assert np.array_equal(read(tmp_path / "x.png"), three(ON_8_BITS))
+
+
+@pytest.mark.parametrize("suffix", ["tif", "pfm"])
+def test_floating_point_is_scaled_from_0_to_1(suffix, tmp_path):
+    Image.fromarray(np.array([[0, 0.2, 0.4999], [0.5, 0.999, 1]], np.float32)).save(tmp_path / f"x.{suffix}")
+    assert np.array_equal(read(tmp_path / f"x.{suffix}"), three(np.array([[0, 51, 127], [128, 255, 255]], np.uint8)))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        (np.float32([[0, 255]]), "mode F with numbers from 0 to 255; expected .*floating point from 0 to 1"),
+        (np.float32([[-0.5, 0.5]]), "mode F with numbers from -0.5 to 0.5"),
+        (np.float32([[0, 1.0000001]]), "from 0 to 1.00000012"),
+        (np.float32([[0, np.nan]]), "mode F with numbers from nan to nan"),
+        (np.float32([[0, np.inf]]), "mode F with numbers from 0 to inf"),
+        (np.int32([[0, 255]]), "TIFF file of mode I which does not say what is black and what is white"),
+    ],
+)
+def test_numbers_without_a_range_are_refused(numbers, message, tmp_path):
+    Image.fromarray(numbers).save(tmp_path / "x.tif")
+    with pytest.raises(ValueError, match=f"x.tif cannot be read: .*{message}"):
+        show.read(tmp_path / "x.tif")
+
+
+def test_what_pillow_would_misread_is_refused(tmp_path):
+    black = (b"tRNS", struct.pack(">3H", 0, 0, 0))
+    fits = "".join(
+        f"{card:80}" for card in ("SIMPLE  =  T", "BITPIX  = 16", "NAXIS   = 2", "NAXIS1  = 1", "NAXIS2  = 1", "END")
+    )
+    (tmp_path / "x.fits").write_bytes(f"{fits:2880}".encode() + b"\xff\xff" + b"\0" * 2878)
+    for path, message in (
+        (tiff(tmp_path / "8.tif", 8, 2, 1, b"\xff\x01", 2), "mode L with signed integers"),
+        (tiff(tmp_path / "16.tif", 16, 2, 1, b"\xff\xff\1\0", 2), "mode I which does not say"),
+        (tiff(tmp_path / "32.tif", 32, 1, 1, b"\xff" * 4, 1), "mode I which does not say"),
+        (png(tmp_path / "x.png", 16, 2, b"\0" * 6, 1, black), "mode RGB with a transparent colour of 16 bits"),
+        (tmp_path / "x.fits", "FITS file of mode I;16 which does not say"),
+    ):
+        with pytest.raises(ValueError, match=f"{path.name} cannot be read: .*{message}.*; expected 8 bits a channel"):
+            show.read(path)
+
+
+@pytest.mark.parametrize("mode", ["La", "HSV", "RGBa", "RGBX", "I;16N", "BGR;15"])
+def test_modes_that_no_common_file_has(mode, tmp_path, monkeypatch):
+    image = Image.new("RGB" if mode == "BGR;15" else mode, (1, 1))
+    image.format = "PNG"
+    if mode == "BGR;15":
+        image._mode = mode
+    (tmp_path / "x").touch()
+    monkeypatch.setattr(Image, "open", lambda _: image)
+    if mode == "BGR;15":
+        with pytest.raises(ValueError, match=r"x cannot be read: .*PNG file of mode BGR;15 which does not say"):
+            show.read(tmp_path / "x")
+    else:  # what is not transparent is black
+        assert (read(tmp_path / "x") == (255 if mode in ("La", "RGBa") else 0)).all()
+
+
+def test_transparent_pixels_are_laid_on_white(tmp_path):
+    pixels = np.array([[(255, 0, 0, 0), (255, 0, 0, 255), (0, 0, 0, 51)]], np.uint8)
+    want = [[[255, 255, 255], [255, 0, 0], [204, 204, 204]]]
+    for suffix in ("png", "tif", "webp", "tga", "qoi"):
+        Image.fromarray(pixels).save(tmp_path / f"x.{suffix}", **({"lossless": True} if suffix == "webp" else {}))
+        assert read(tmp_path / f"x.{suffix}").tolist() == want, suffix
+    palette = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "P")
+    palette.putpalette([255, 0, 0, 255, 0, 0, 0, 0, 0])
+    palette.save(tmp_path / "bytes.png", transparency=bytes([0, 255, 51]))
+    assert read(tmp_path / "bytes.png").tolist() == want
+    for suffix in ("png", "gif"):
+        palette.save(tmp_path / f"key.{suffix}", transparency=0)
+        assert read(tmp_path / f"key.{suffix}").tolist() == [[[255] * 3, [255, 0, 0], [0] * 3]], suffix
+    alpha = palette.convert("PA")
+    alpha.putalpha(Image.fromarray(pixels[..., 3]))
+    alpha.save(tmp_path / "pa.tif")
+    assert read(tmp_path / "pa.tif").tolist() == want
+    Image.merge("LA", [Image.new("L", (3, 1), 0), Image.fromarray(pixels[..., 3])]).save(tmp_path / "la.png")
+    assert read(tmp_path / "la.png")[..., 0].tolist() == [[255, 0, 204]]
+    assert read(tiff(tmp_path / "la.tif", 8, 1, 1, bytes([0, 0, 0, 255, 0, 51]), 3, extra=1))[..., 0].tolist() == [
+        [255, 0, 204]
+    ]
+    Image.fromarray(COLOURS[:1]).save(tmp_path / "rgb.png", transparency=(255, 0, 0))
+    assert read(tmp_path / "rgb.png").tolist() == [[[255] * 3, *COLOURS[0, 1:].tolist()]]
+
+
+@pytest.mark.parametrize(
+    ("depth", "row", "key", "want"),
+    [
+        (1, b"\x40", 0, [255, 255]),
+        (1, b"\x80", 1, [255, 0]),
+        (2, b"\x60", 1, [255, 170]),
+        (4, b"\x3f", 3, [255, 255]),
+        (4, b"\x03", 3, [0, 255]),
+        (4, b"\x01", 0, [255, 17]),
+        (8, b"\x03\x30", 3, [255, 48]),
+        (16, struct.pack(">2H", 770, 771), 770, [255, 3]),
+    ],
+)
+def test_a_transparent_grey(depth, row, key, want, tmp_path):
+    path = png(tmp_path / "x.png", depth, 0, row, 2, (b"tRNS", struct.pack(">H", key)))
+    assert read(path)[0, :, 0].tolist() == want
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tif"])
+def test_the_first_frame_is_read(suffix, tmp_path):
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue", "white")]
+    lossless = {"lossless": True} if suffix == "webp" else {}
+    frames[0].save(tmp_path / f"x.{suffix}", save_all=True, append_images=frames[1:], **lossless)
+    assert (read(tmp_path / f"x.{suffix}") == (255, 0, 0)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize(
+    ("orientation", "turn"),
+    list(
+        enumerate(
+            [
+                lambda x: x,
+                np.fliplr,
+                lambda x: np.rot90(x, 2),
+                np.flipud,
+                np.transpose,
+                lambda x: np.rot90(x, -1),
+                lambda x: np.rot90(x, 2).T,
+                np.rot90,
+            ],
+            start=1,
+        )
+    ),
+)
+def test_every_orientation(orientation, turn, dtype, tmp_path):
+    pixels = np.array([[0, 51, 102], [153, 204, 255]], np.uint8)
+    stored = {np.uint8: pixels, np.uint16: pixels * np.uint16(257), np.float32: np.float32(pixels / 255)}[dtype]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for suffix in ("tif", *(() if dtype is np.float32 else ("png",))):
+        Image.fromarray(stored).save(tmp_path / f"x.{suffix}", exif=exif)
+        assert np.array_equal(read(tmp_path / f"x.{suffix}"), three(turn(pixels)))
+
+
+@pytest.mark.parametrize(
+    "suffix", ["png", "jpg", "gif", "bmp", "tif", "webp", "ppm", "jp2", "tga", "ico", "qoi", "sgi"]
+)
+def test_damaged_files_are_named(suffix, tmp_path, recwarn):
+    path = tmp_path / f"x.{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)).save(path)
+    data = path.read_bytes()
+    for kept in (0, 1, 10, len(data) // 4, len(data) // 2, len(data) * 9 // 10):
+        path.write_bytes(data[:kept])
+        with pytest.raises(ValueError, match=rf"x\.{suffix} cannot be read: \w"):
+            show.read(path)
+    assert not recwarn.list
+
+
+def test_load_reads_every_kind_alike(tmp_path):
+    exact = np.linspace(0, 255, 64).round().astype(np.uint8).reshape(8, 8)
+    for name, pixels in (("a", exact), ("b", exact * np.uint16(257)), ("c", np.float32(exact / 255))):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.tif")
+    a, b, c = show.load([tmp_path / f"{name}.tif" for name in "abc"], 8)
+    assert torch.equal(a, b) and torch.equal(a, c) and torch.equal(a, torch.from_numpy(exact).expand(3, 8, 8))
+
+
 # The figure -------------------------------------------------------------------------------------------------------
 
 
@@ -253,6 +525,13 @@ def test_the_mixers_are_left_as_they_were(images):
         ({"images": torch.zeros(1, 3, 4, 4)}, ValueError, "with N > 1, got \\(1, 3, 4, 4\\)"),
         ({"images": torch.zeros(2, 2, 4, 4)}, ValueError, "images must be"),
         ({"images": torch.full((2, 3, 4, 4), 2.0)}, ValueError, "from 0 to 1, got 2 to 2"),
+        ({"images": torch.full((2, 3, 4, 4), 1.0000001)}, ValueError, "from 0 to 1, got 1.00000012 to 1.00000012"),
+        ({"images": torch.full((2, 3, 4, 4), -0.1)}, ValueError, "from 0 to 1, got -0.1"),
+        ({"images": torch.full((2, 3, 4, 4), 255, dtype=torch.float16)}, ValueError, "from 0 to 1, got 255 to 255"),
+        ({"images": torch.full((2, 3, 4, 4), torch.nan)}, ValueError, "from 0 to 1, got nan to nan"),
+        ({"images": torch.zeros(2, 3, 4, 4, dtype=torch.bool)}, TypeError, "images must be uint8, or floating"),
+        ({"images": torch.zeros(2, 3, 4, 4, dtype=torch.int16)}, TypeError, "images must be uint8, or floating"),
+        ({"images": torch.zeros(2, 3, 4, 4, dtype=torch.uint16)}, TypeError, "images must be uint8, or floating"),
         ({"mixers": {}}, TypeError, "mixers must map titles"),
         ({"mixers": [CutMix()]}, TypeError, "mixers must map titles"),
         ({"mixers": {"cut": "CutMix"}}, TypeError, "mixers\\['cut'\\] must be one of sumix's transforms, got str"),
@@ -266,6 +545,10 @@ def test_the_mixers_are_left_as_they_were(images):
             ValueError,
             "mean must be a number, or one for each of the 3",
         ),
+        ({"model": classifier.make(), "mean": [124, 116, 104]}, ValueError, "mean must be from 0 to 1"),
+        ({"model": classifier.make(), "mean": torch.tensor(torch.nan)}, ValueError, "mean must be from 0 to 1"),
+        ({"model": classifier.make(), "std": [58, 57, 57]}, ValueError, "std must be above 0 and at most 1"),
+        ({"model": classifier.make(), "std": torch.tensor(torch.nan)}, ValueError, "std must be above 0 and at most 1"),
     ],
 )
 def test_bad_arguments(images, change, error, message):
@@ -339,6 +622,31 @@ def test_ratios_are_those_of_the_loss_in_evaluation_mode(images):
     torch.testing.assert_close(
         found["cam"], sumix.ops.masked_similarity(features, target.perm, target.lam, **where).lam
     )
+
+
+def test_ratios_refuses_images_that_are_not_the_mixed_ones(images):
+    x = images / 255
+    mixed, target = CutMix(partners="no_fixed_points")(x, torch.tensor([3, 0, 5]), seed=1)
+    for change, error, message in (
+        ({"images": x.tolist()}, TypeError, "images must be a Tensor"),
+        ({"images": x[:2]}, ValueError, "mixed must have the shape of images, \\(2, 3, 32, 32\\)"),
+        ({"images": images}, TypeError, "mixed must have the dtype of images, torch.uint8, got torch.float32"),
+        ({"images": x / 0}, ValueError, "images must be finite"),
+        ({"mixed": mixed.where(mixed < 0.5, torch.nan)}, ValueError, "mixed must be finite"),
+    ):
+        with pytest.raises(error, match=message):
+            visualize.ratios(classifier.make(), **{"images": x, "mixed": mixed, "target": target, **change})
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_levels_are_drawn_as_they_are(dtype):
+    levels = torch.tensor([0.0, 0.25, 0.5, 1.0]).view(1, 1, 2, 2)
+    images = (levels * 255 if dtype is torch.uint8 else levels).to(dtype).expand(2, 1, 2, 2)
+    shown = visualize.mix_grid(images, {"cut": CutMix()}).axes[0].images[0]
+    grey = shown.to_rgba(shown.get_array(), bytes=True)[..., 0]
+    assert np.abs(grey.astype(int) - [[0, 64], [128, 255]]).max() <= 1
+    shown = visualize.mix_grid(images.expand(2, 3, 2, 2), {"cut": CutMix()}).axes[0].images[0]
+    assert np.abs(shown.make_image(None, unsampled=True)[0][..., 0].astype(int) - [[0, 64], [128, 255]]).max() <= 1
 
 
 def test_models_of_other_kinds(images):
