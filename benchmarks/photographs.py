@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
+
+from sumix import show
 
 SIZE = 32  # pixels, what the network sees
 CROP = 2 * SIZE  # pixels of the photograph, shrunk by two
@@ -111,8 +112,7 @@ def load(train_crops: int = 40, test_crops: int = 30, seed: int = 0) -> Photogra
     train, test = [], []
     files = paths()
     for path in files.values():
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
+        pixels = np.asarray(show.read(path))
         edge = int(SPLIT * pixels.shape[1])
         train.append(crops(pixels[:, :edge], train_crops, generator))
         test.append(crops(pixels[:, edge:], test_crops, generator))

@@ -13,10 +13,9 @@ import sys
 
 import numpy as np
 import torch
-from PIL import Image
 
 from benchmarks import peers, photographs
-from sumix import ops
+from sumix import ops, show
 
 SIZE = 32
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # CIFAR-10's
@@ -26,9 +25,7 @@ def crops(count: int, generator: torch.Generator) -> np.ndarray:
     """`count` crops of every photograph, shrunk by two to (count * photographs, SIZE, SIZE, 3) uint8."""
     cut = []
     for path in photographs.paths().values():
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-        cut.append(photographs.crops(pixels, count, generator))
+        cut.append(photographs.crops(np.asarray(show.read(path)), count, generator))
     return (255 * torch.cat(cut)).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from benchmarks import photographs
 from benchmarks.nets import NarrowResNet
-from sumix import CutMix, MixTarget, ops
+from sumix import CutMix, MixTarget, ops, show
 
 SIZE, BATCH = 64, 60
 BACKGROUNDS = ("grass", "gravel", "brick", "temple", "moon", "cell", "motorcycle")
@@ -47,9 +47,9 @@ def pictures() -> dict[str, Tensor]:
     """Every photograph, (3, H, W), its shorter side 1.5 SIZE, standardised."""
     found = {}
     for name, path in photographs.paths().items():
-        with Image.open(path) as image:
-            scale = 1.5 * SIZE / min(image.size)
-            small = image.convert("RGB").resize([round(side * scale) for side in image.size], Image.Resampling.BOX)
+        image = show.read(path)
+        scale = 1.5 * SIZE / min(image.size)
+        small = image.resize([round(side * scale) for side in image.size], Image.Resampling.BOX)
         found[name] = torch.from_numpy(np.asarray(small).copy()).permute(2, 0, 1) / 127.5 - 1
     return found
 

@@ -14,6 +14,9 @@ import torch
 for needed in ("skimage", "sklearn", "matplotlib", "tqdm"):
     pytest.importorskip(needed)
 
+import numpy as np  # noqa: E402
+from PIL import Image  # noqa: E402
+
 from benchmarks import demo, photographs  # noqa: E402
 from benchmarks.calibration import expected_calibration_error  # noqa: E402
 
@@ -157,6 +160,16 @@ def test_crops_are_repeatable_and_standardised():
     assert (one.train_images.std((0, 2, 3)) - 1).abs().max() < 1e-4
     pixels = one.test_images * one.std + one.mean
     assert pixels.min() > -1e-4 and pixels.max() < 1 + 1e-4
+
+
+def test_a_photograph_of_16_bits_gives_the_crops_of_its_8(tmp_path, monkeypatch):
+    grey = np.random.default_rng(0).integers(0, 256, (100, 400), np.uint8)
+    found = []
+    for name, pixels in (("8.png", grey), ("16.png", grey * np.uint16(257))):
+        Image.fromarray(pixels).save(tmp_path / name)
+        monkeypatch.setattr(photographs, "paths", lambda name=name: {"noise": tmp_path / name})
+        found.append(photographs.load(2, 2))
+    assert torch.equal(found[0].train_images, found[1].train_images) and torch.equal(found[0].mean, found[1].mean)
 
 
 def test_a_photograph_that_is_missing_is_named(monkeypatch):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import peers, photographs
-from sumix import ops, reference
+from sumix import ops, reference, show
 
 DETECTOR = peers.opencv_saliency()
 needs_opencv = pytest.mark.skipif(DETECTOR is None, reason="opencv-contrib-python-headless is not installed")
@@ -104,16 +104,13 @@ def test_made_images_against_opencv(size, kind):
 
 def photographs_of(height: int, width: int) -> Tensor:
     """Every photograph (N, 3, H, W), uint8: shrunk as a whole, and where it is large enough a piece of it as it is."""
-    from PIL import Image
-
     try:
         paths = photographs.paths()
     except FileNotFoundError as error:
         pytest.skip(str(error))
     made = []
     for path in paths.values():
-        with Image.open(path) as file:
-            whole = file.convert("RGB")
+        whole = show.read(path)
         made.append(whole.resize((width, height)))
         if whole.width > 50 + width and whole.height > 40 + height:
             made.append(whole.crop((50, 40, 50 + width, 40 + height)))
