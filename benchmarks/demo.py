@@ -162,7 +162,7 @@ def sumix_share(method: Method, data: Photographs, order: Tensor) -> float:
         optimizer.zero_grad()
         if method.two_passes:
             both = [model(mixed), model(images)]
-            outputs = [tensor for output in both for tensor in output[:2]]  # logits, uncertainty
+            outputs = [tensor for output in both for tensor in (output.logits, output.uncertainty)]
             cut = [tensor.detach().requires_grad_() for tensor in outputs]
             both = [
                 replace(output, logits=z, uncertainty=u) for output, z, u in zip(both, cut[::2], cut[1::2], strict=True)
