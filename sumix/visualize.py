@@ -124,7 +124,7 @@ def mix_grid(
         A classifier of images that are normalised by `mean` and `std`: below `lam` stands what each ratio makes of it,
         by `ratios`, which says how the model is treated, and what `names` and `layer` are.
     mean, std : float, or sequence of float
-        A value a channel, themselves from 0 to 1 as they are of pixels from 0 to 1; ImageNet's unless given.
+        One value per channel, from 0 to 1 since they describe pixels from 0 to 1; ImageNet's unless given.
 
     Returns
     -------
