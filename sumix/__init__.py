@@ -30,6 +30,7 @@ from sumix.head import SUMixHead, SUMixOutput
 from sumix.loss import SUMixLoss
 from sumix.metrics import mix_accuracy
 from sumix.ops.loss import SUMixParts
+from sumix.pair import forward_pair
 from sumix.target import MixTarget
 from sumix.transforms import (
     CutMix,
@@ -63,6 +64,7 @@ __all__ = [
     "SmoothMix",
     "capture_features",
     "cuda_available",
+    "forward_pair",
     "mix_accuracy",
     "ops",
     "reference",

@@ -3,15 +3,11 @@
 import copy
 import io
 import math
-import os
 import pickle
-import sys
 from dataclasses import replace
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
 from sumix import MixTarget, SUMixHead, SUMixLoss, SUMixOutput, SUMixParts, ops, reference
@@ -159,48 +155,6 @@ def test_a_training_step_compiles_in_one_graph(backend):
     compiled = torch.compile(step, fullgraph=True, backend=backend)
     torch.testing.assert_close(compiled(x, target), step(x, target))
     torch.testing.assert_close(torch.autograd.grad(compiled(x, target), list(net.parameters())), want)
-
-
-def _two_processes(rank, results):
-    if sys.platform == "linux":
-        os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # whatever the host's name resolves to
-    dist.init_process_group("gloo", init_method=f"file://{results}/rendezvous", rank=rank, world_size=2)
-    torch.set_num_threads(1)
-    net = nn.parallel.DistributedDataParallel(small_net())
-    criterion = SUMixLoss(distance_scale=float(N))
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    for x, target in _halves(rank):
-        loss = criterion(net(x.flip(0)), net(x), target)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    torch.save(net.module.state_dict(), f"{results}/{rank}.pt")
-    dist.destroy_process_group()
-
-
-def _halves(rank):
-    generator = torch.Generator().manual_seed(5 + rank)
-    for _ in range(3):
-        x, y = torch.randn(N, 4, generator=generator), torch.randint(K, (N,), generator=generator)
-        perm = torch.randperm(N, generator=generator)
-        yield x, MixTarget(y, y[perm], torch.rand(N, generator=generator), perm)
-
-
-def test_two_processes_train_as_one(tmp_path):
-    """Two processes of DistributedDataParallel, two forward passes a step, equal one process over both halves."""
-    mp.spawn(_two_processes, (str(tmp_path),), nprocs=2)
-    got = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-    torch.testing.assert_close(got[0], got[1], rtol=0, atol=0)
-    net, criterion = small_net(), SUMixLoss(distance_scale=float(N))
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    for (x0, t0), (x1, t1) in zip(_halves(0), _halves(1), strict=True):
-        y_a, y_b, lam = (torch.cat([getattr(t0, name), getattr(t1, name)]) for name in ("y_a", "y_b", "lam"))
-        target = MixTarget(y_a, y_b, lam, torch.cat((t0.perm, t1.perm + N)))
-        loss = criterion(net(torch.cat((x0.flip(0), x1.flip(0)))), net(torch.cat((x0, x1))), target)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    torch.testing.assert_close(got[0], net.state_dict())
 
 
 def test_bad_input_is_named():

@@ -1,0 +1,121 @@
+"""The forward pass of the mixed and of the raw images."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils import _pytree
+
+from sumix.head import SUMixOutput
+from sumix.ops import checks
+
+
+def forward_pair(
+    model: Callable[[Tensor], Any], mixed: Tensor, images: Tensor, *, in_turn: bool = False
+) -> tuple[Any, Any]:
+    """The model's outputs for the mixed and for the raw images of one batch, by one forward pass over both.
+
+    What `SUMixLoss` takes: `criterion(*forward_pair(model, mixed, images), target)`. Under DistributedDataParallel two
+    calls of the model will not do: it broadcasts buffers before each, and with torch 2.10 and 2.11 the second broadcast
+    overwrites what BatchNorm needs for the backward pass of the first.
+
+    Parameters
+    ----------
+    model : nn.Module, or another callable
+        Called with one batch; it may be wrapped for data parallelism (DistributedDataParallel, FSDP) or compiled.
+    mixed, images : Tensor, shape (N, ...)
+        Alike in shape, dtype and device.
+    in_turn : bool
+        False: one pass over all 2 N images. True: two passes, first of the mixed images, as in the authors' code. Under
+        DistributedDataParallel buffers are then broadcast before the first one only.
+
+    Returns
+    -------
+    mixed_output, raw_output : of the type that the model returns
+        A Tensor, a SUMixOutput, or tuples, lists, dicts and whatever else torch's pytrees know, such as Hugging Face's
+        ModelOutput: each tensor of 2 N rows is cut in two, everything else is in both.
+
+    Raises
+    ------
+    TypeError
+        If mixed or images is no dense tensor, or their dtypes differ, or the model cannot be called.
+    ValueError
+        If their shapes or devices differ, or the model returns no tensor of 2 N rows.
+
+    Notes
+    -----
+    **BatchNorm.** One pass normalises mixed and raw images by the statistics of both together, and moves the running
+    averages once; two passes normalise each batch by its own, and move the averages twice. `in_turn=True` is therefore
+    what the paper's experiments did. Without BatchNorm both give the same, up to rounding and to the order in which
+    dropout draws.
+
+    **Cost.** Both hold the activations of 2 N images until the backward pass. One pass copies the images once, launches
+    half as many kernels, each on twice the rows, and has FSDP gather the parameters once. On a CPU, where half the rows
+    fit a cache better, two passes can be the faster.
+
+    **Tensors of 2 N rows** that have none for the images, such as a table of 2 N classes in a dict, would be cut too:
+    only a SUMixOutput says which of its tensors have rows. `in_turn=True` cuts nothing.
+
+    Examples
+    --------
+    >>> mixed, target = mix(images, labels)
+    >>> loss = criterion(*forward_pair(model, mixed, images), target)
+    """
+    if not callable(model):
+        raise TypeError(f"model must be an nn.Module, or callable, got {type(model).__name__}")
+    checks.flag(in_turn, "in_turn")
+    checks.batch(mixed, "mixed")
+    if checks.batch(images, "images").shape != mixed.shape:
+        raise ValueError(f"images must have the shape of mixed, {checks.shape(mixed)}, got {checks.shape(images)}")
+    if images.dtype != mixed.dtype:
+        advice = "; mix.unmixed(images) are normalised as mixed is" if not images.is_floating_point() else ""
+        raise TypeError(f"images must have the dtype of mixed, {mixed.dtype}, got {images.dtype}{advice}")
+    checks.same_device(images, "images", mixed, "mixed")
+    if in_turn:
+        return _in_turn(model, mixed, images)
+    n = mixed.shape[0]
+    output = model(torch.cat([mixed, images]))
+    return _rows(output, slice(0, n), 2 * n), _rows(output, slice(n, 2 * n), 2 * n)
+
+
+def _rows(output: Any, rows: slice, whole: int) -> Any:
+    """Those rows of every tensor that has one for each of the `whole` images."""
+    cut = 0
+
+    def part(leaf: Any) -> Any:
+        nonlocal cut
+        first = leaf.logits if isinstance(leaf, SUMixOutput) else leaf
+        if not isinstance(first, Tensor) or first.ndim == 0 or first.shape[0] != whole:
+            return leaf
+        cut += 1
+        return leaf[rows]
+
+    # A SUMixOutput is cut by itself, for it knows that its class_weight has no rows, however many classes there are.
+    result = _pytree.tree_map(part, output, is_leaf=lambda node: isinstance(node, SUMixOutput))
+    if cut == 0:
+        raise ValueError(
+            f"model must return a row for each of the {whole} images, mixed and raw together, got "
+            f"{_described(output)}; in_turn=True runs it on either batch by itself"
+        )
+    return result
+
+
+def _described(output: Any) -> str:
+    return f"a Tensor {checks.shape(output)}" if isinstance(output, Tensor) else type(output).__name__
+
+
+def _in_turn(model: Callable[[Tensor], Any], mixed: Tensor, images: Tensor) -> tuple[Any, Any]:
+    """Two passes, between which no buffer that the first one's backward pass needs is overwritten."""
+    first = model(mixed)
+    parts = model.modules() if isinstance(model, nn.Module) else ()
+    wrappers = [part for part in parts if isinstance(part, DistributedDataParallel)]
+    broadcasting = [wrapper for wrapper in wrappers if wrapper.broadcast_buffers]
+    for wrapper in broadcasting:
+        wrapper.broadcast_buffers = False
+    try:
+        return first, model(images)
+    finally:
+        for wrapper in broadcasting:
+            wrapper.broadcast_buffers = True
