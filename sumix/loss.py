@@ -2,15 +2,16 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 
-from sumix import ranks, reference
+from sumix import partners, ranks, reference
 from sumix.head import SUMixOutput
 from sumix.ops import checks
 from sumix.ops.loss import Options, SUMixParts, resolve_options, run
 from sumix.ops.masked_similarity import masked_similarity
-from sumix.partners import beside_partners, only
-from sumix.target import MixTarget, check_partners
+from sumix.target import MixTarget, check_partners, check_ranks
 
 RATIOS = (*reference.RATIOS, *reference.EVIDENCES)
 
@@ -52,8 +53,8 @@ class SUMixLoss(nn.Module):
         For the targets of a transform with `cross_rank`, and for those alone: the partners' outputs are gathered from
         all ranks of the default group, or of this one, with gradient. The loss is that of the own rank's samples;
         averaged over ranks, as DistributedDataParallel does with gradients, it is what one process makes of the whole
-        batch (but for class weights, `weighting="batch"` and ratio "published" without a `distance_scale`, which look
-        at the rank's batch).
+        batch, whatever the options and wherever labels are ignored (reduction "sum": added up, "none": one rank's rows
+        after the other's). Every rank must bring as many samples, and call it with the same options.
     return_parts : bool
         Return `(loss, SUMixParts(lam, classification, regularizer))`, each part of shape (N,) and without gradient.
 
@@ -69,8 +70,8 @@ class SUMixLoss(nn.Module):
     collapse to 0 % accuracy; `python -m benchmarks.plain_form` shows it. There take gamma 0.1, or kappa 1, or the
     authors' setting, or a `SUMixHead` with its uncertainty branch, which has no such trouble.
 
-    Both passes belong in training mode and carry gradient: in eval mode the head returns logits alone, which are the
-    plain form.
+    The outputs come from `forward_pair`, which runs both batches as one, or from two calls of the model; both belong in
+    training mode and carry gradient. In eval mode the head returns logits alone, which are the plain form.
 
     **Ratios from what is visible.** "feature", "cam" and "object" weight a label by the share of the evidence for it
     that the mix shows: if the pasted box hides the whole object, its label weighs nothing, however small the box; and a
@@ -88,15 +89,15 @@ class SUMixLoss(nn.Module):
     --------
     >>> mix, criterion = CutMix(alpha=0.2), SUMixLoss()
     >>> mixed, target = mix(images, labels)
-    >>> loss = criterion(model(mixed), model(images), target)
-    >>> loss, parts = SUMixLoss(return_parts=True)(model(mixed), model(images), target)
+    >>> loss = criterion(*forward_pair(model, mixed, images), target)
+    >>> loss, parts = SUMixLoss(return_parts=True)(*forward_pair(model, mixed, images), target)
     >>> parts.lam.mean(), parts.classification.mean(), parts.regularizer.mean()
 
     The ratio from the feature map of an existing model:
 
     >>> capture_features(model)
     >>> criterion = SUMixLoss(gamma=0.1, ratio="feature")
-    >>> loss = criterion(model(mixed), model(images), target)
+    >>> loss = criterion(*forward_pair(model, mixed, images), target)
 
     References
     ----------
@@ -160,6 +161,20 @@ class SUMixLoss(nn.Module):
         `features` (N, D, h, w) stands in for the map of `raw`; `objects` (N, H', W') are masks of the raw images. What
         the ratio does not need is not looked at.
         """
+        if self.cross_rank is not False:
+            loss, parts = self._across_ranks(mixed, raw, target, features, objects)
+        else:
+            z, r, v, u, maps = self._take(mixed, raw, target, features, objects)
+            check_partners(target, "SUMixLoss without cross_rank")
+            learned = None if maps is None else self._learn(raw, r, target, maps)
+            labels = (target.y_a, target.y_b, target.perm, target.lam)
+            loss, parts = run(z, r, v, u, *labels, self.weight, learned, self._options or self._resolve())
+        return (loss, SUMixParts(*parts.unbind(0))) if self.return_parts else loss
+
+    def _take(
+        self, mixed: Any, raw: Any, target: Any, features: Tensor | None, objects: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """z, r, v, u, and what the ratio reads of the raw images."""
         z, v = _unpack(mixed, "mixed")
         r, u = _unpack(raw, "raw")
         if (v is None) != (u is None):
@@ -176,23 +191,43 @@ class SUMixLoss(nn.Module):
                     f"target.{name} must be (N,), one class a sample, got soft labels {checks.shape(labels)}, which "
                     "SUMixLoss cannot look up; for CrossEntropyLoss there is target.soft(num_classes)"
                 )
-        cross_rank = self.cross_rank is not False
-        what = "SUMixLoss(cross_rank=...)" if cross_rank else "SUMixLoss without cross_rank"
-        check_partners(target, what, "ranks" if cross_rank else "batch")
-        options = self._options or self._resolve()
-        maps = self._maps(raw, features, objects) if self.ratio in reference.EVIDENCES else None
-        n = None
-        if cross_rank:
-            if self.ratio == "published" and self.distance_scale is None:
-                options = options._replace(distance_scale=float(z.shape[0]))
-            n = checks.rows(z, "mixed").shape[0]
-            z, r, v, u, target, maps = beside_partners(z, r, v, u, target, maps, ranks.group_of(self.cross_rank))
-        learned = None if maps is None else self._learn(raw, r, target, maps)
-        y_a, y_b = (target.y_a, target.y_b) if n is None else only(n, target, self.ignore_index)
-        loss, parts = run(z, r, v, u, y_a, y_b, target.perm, target.lam, self.weight, learned, options)
-        if n is not None:
-            loss, parts = (loss if loss.ndim == 0 else loss[:n]), parts[:, :n]
-        return (loss, SUMixParts(*parts.unbind(0))) if self.return_parts else loss
+        return z, r, v, u, self._maps(raw, features, objects) if self.ratio in reference.EVIDENCES else None
+
+    def _across_ranks(
+        self, mixed: Any, raw: Any, target: Any, features: Tensor | None, objects: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of this rank's samples and its parts, with partners from all ranks."""
+        known = isinstance(target, MixTarget)  # what is wrong with options is found before any rank waits for others
+        if known:
+            check_partners(target, "SUMixLoss(cross_rank=...)", "ranks")
+        group = ranks.group_of(self.cross_rank)
+        if known:
+            check_ranks(target, ranks.members(group))
+
+        def bring() -> tuple[str, tuple[Any, ...]]:
+            options = self._options or self._resolve()
+            *rows, maps = self._take(mixed, raw, target, features, objects)
+            own = partners.checked(*rows, target, dist.get_world_size(group), options)
+            if maps is not None:
+                partners.check_maps(maps, "objects" if self.ratio == "object" else "features", rows[0])
+            return self._describe(rows, maps), (rows, own, maps, options)
+
+        rows, own, maps, options = ranks.agree(bring, group)
+        if self.ratio == "published" and self.distance_scale is None:
+            options = options._replace(distance_scale=float(rows[0].shape[0] * dist.get_world_size(group)))
+        pairs = partners.beside_partners(*rows, own, maps, group)
+        learned = None if maps is None else self._learn(raw, pairs.r, pairs.target, pairs.maps)
+        return partners.loss_over_ranks(pairs, self.weight, learned, options, group)
+
+    def _describe(self, rows: list[Tensor | None], maps: Tensor | None) -> str:
+        """What must be the same on all ranks, for the same tensors to be gathered forward and backward."""
+        z, r, v, u = rows
+        how = f"ratio={self.ratio!r}, weighting={self.weighting!r}, reduction={self.reduction!r}"
+        how += "" if self.weight is None else ", with class weights"
+        tensors = ranks.describe(mixed=z, raw=r, uncertainty=v, raw_uncertainty=u, maps=maps)
+        flows = {"raw": r, "raw_uncertainty": u} if torch.is_grad_enabled() else {}
+        wanted = [name for name, x in flows.items() if x is not None and x.requires_grad]
+        return f"SUMixLoss({how}), {tensors}, gradient of {' and '.join(wanted) or 'none'}"
 
     def _maps(self, raw: SUMixOutput | Tensor, features: Tensor | None, objects: Tensor | None) -> Tensor:
         """What the ratio reads of the raw images: object masks or feature maps."""

@@ -46,13 +46,15 @@ class MixTarget(Rows):
         What `perm` counts: the rows of this batch; those of all ranks, one rank after the other, where the mixer had
         `cross_rank`; or those of a batch from which these samples were cut out (`target[:8]`). Only with "batch" are
         the partners at hand, for `mix` and for a SUMixLoss without `cross_rank`.
+    ranks : tuple of int, or None
+        With "ranks": the global numbers of the mixer's ranks, in the order in which `perm` counts through them.
 
     Notes
     -----
     Without box and mask the images were blended with the weights lam.
     """
 
-    STATIC = ("image_size", "perm_in")
+    STATIC = ("image_size", "perm_in", "ranks")
     ADVICE = (
         "for accuracy there is sumix.mix_accuracy(output, target), for other losses target.soft(num_classes); "
         "target.y_a are the own labels"
@@ -67,6 +69,7 @@ class MixTarget(Rows):
     resize: Tensor | None = None
     image_size: tuple[int, ...] | None = None
     perm_in: str = "batch"
+    ranks: tuple[int, ...] | None = None
 
     def __getitem__(self, rows: Any) -> MixTarget:
         """Some of the samples; their partners may not be among them, so `perm_in` becomes "cut"."""
@@ -182,3 +185,16 @@ def check_partners(target: MixTarget, what: str, perm_in: str = "batch") -> None
         raise ValueError(f"target.perm_in must be one of {', '.join(map(repr, where))}, got {target.perm_in!r}")
     needed = {"batch": "rows of the same batch", "ranks": "counted through all ranks"}[perm_in]
     raise ValueError(f"target's partners are {where[target.perm_in]}; {what} needs partners that are {needed}")
+
+
+def check_ranks(target: MixTarget, ranks: tuple[int, ...]) -> None:
+    """Fail unless the partners are counted through these ranks, or nobody knows through which."""
+    if target.ranks not in (None, ranks):
+        raise ValueError(
+            f"target's partners are counted through ranks {_list(target.ranks)}, as its mixer's cross_rank says, and "
+            f"SUMixLoss's cross_rank says {_list(ranks)}: give both the same group"
+        )
+
+
+def _list(ranks: tuple[int, ...]) -> str:
+    return ", ".join(map(str, ranks))

@@ -51,6 +51,8 @@ def test_without_the_unmixed_images():
         (lambda: SUMixCollate(torch.nn.Identity()), TypeError, "mix must be one of sumix's transforms, got Identity"),
         (lambda: SUMixCollate(CutMix(), collate_fn=3), TypeError, "collate_fn must be callable, got int"),
         (lambda: SUMixCollate(CutMix(), raw=1), TypeError, "raw must be a bool"),
+        (lambda: SUMixCollate(CutMix(cross_rank=True)), ValueError, "mix must not have cross_rank"),
+        (lambda: SUMixCollate(RandomMix([MixUp(cross_rank=True)])), ValueError, "mix must not have cross_rank"),
         (lambda: SUMixCollate(CutMix(inplace=True)), ValueError, "raw must be False where mix works in place"),
         (
             lambda: SUMixCollate(CutMix(), collate_fn=lambda samples: torch.zeros(3))([]),

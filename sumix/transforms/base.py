@@ -12,6 +12,7 @@ from sumix.ops import checks, dispatch
 from sumix.ops.mix import LINEAR_DTYPES, soft_labels
 from sumix.ops.mix_normalize import mix_normalize
 from sumix.ops.sample import PARTNERS, as_seed, perm_of
+from sumix.ranks import group_of, members
 from sumix.recipe import Recipe, check_label_map, mix_labels, mix_pixels
 from sumix.target import MixTarget
 from sumix.transforms import docs
@@ -124,11 +125,9 @@ class Mixer(nn.Module):
         target : MixTarget, or soft labels (N, num_classes), float32
         *extras : Tensor
         """
-        self.check_images(images)
-        labels = _labels(labels, images, self.num_classes)
-        seed = self._seed(images, generator, seed)
         if self.cross_rank is not False:
-            return forward_across_ranks(self, images, labels, extras, seed)
+            return forward_across_ranks(self, images, labels, extras, generator, seed)
+        labels, seed = self.checked(images, labels, generator, seed)
         perm = self.draw_partners(labels, seed)
         recipe = self.recipe(images, perm, seed)
         target = self.target(labels, _partners_of(labels, perm), perm, recipe, images)
@@ -138,10 +137,17 @@ class Mixer(nn.Module):
         size = self.size(images)
         return mixed, target, *(self.apply_to_extra(extra, k, recipe, perm, size) for k, extra in enumerate(extras))
 
+    def checked(
+        self, images: Tensor, labels: Tensor, generator: torch.Generator | None, seed: Tensor | int | None
+    ) -> tuple[Tensor, Tensor]:
+        """The labels in the dtype that targets have, and a seed; fail unless the arguments of `forward` fit."""
+        self.check_images(images)
+        return _labels(labels, images, self.num_classes), self._seed(images, generator, seed)
+
     def unmixed(self, images: Tensor) -> Tensor:
         """The images as `forward` returns those that it leaves alone: normalised if it normalises, else themselves.
 
-        What the raw pass of SUMix takes of 8-bit images: `criterion(model(mixed), model(mix.unmixed(images)), target)`.
+        What the raw pass of SUMix takes of 8-bit images: `forward_pair(model, mixed, mix.unmixed(images))`.
         """
         self.check_images(images)
         if self.normalize is None:
@@ -187,8 +193,8 @@ class Mixer(nn.Module):
             return soft_labels(y_a, y_b, recipe.lam, self.num_classes, self.label_smoothing, LABEL_NAMES)
         whole = recipe.box is None and recipe.mask is None
         size = None if whole else self.size(images)
-        perm_in = "batch" if self.cross_rank is False else "ranks"
-        target = MixTarget(y_a, y_b, recipe.lam, perm, *recipe[1:], image_size=size, perm_in=perm_in)
+        where = {} if self.cross_rank is False else {"perm_in": "ranks", "ranks": members(group_of(self.cross_rank))}
+        target = MixTarget(y_a, y_b, recipe.lam, perm, *recipe[1:], image_size=size, **where)
         return target if self.num_classes is None else target.soft(self.num_classes, self.label_smoothing)
 
     def apply_to_images(self, images: Tensor, recipe: Recipe, perm: Tensor) -> Tensor:
@@ -202,10 +208,7 @@ class Mixer(nn.Module):
 
     def apply_to_extra(self, extra: Any, at: int, recipe: Recipe, perm: Tensor, size: tuple[int, ...]) -> Tensor:
         """Another tensor, mixed alike."""
-        name = f"extras[{at}]"
-        if checks.batch(extra, name).shape[0] != perm.shape[0]:
-            raise ValueError(f"{name} must be (N, ...) with N = {perm.shape[0]}, got {checks.shape(extra)}")
-        checks.same_device(extra, name, perm, "images")
+        name = self.check_extra(extra, at, perm)
         everywhere = recipe.box is None and recipe.mask is None
         if not everywhere and (extra.ndim <= len(size) or tuple(extra.shape[-len(size) :]) != size):
             expected = ", ".join(map(str, size))
@@ -217,6 +220,14 @@ class Mixer(nn.Module):
         if self.ignore_index is not None:
             check_label_map(extra, name, self.ignore_index)
         return mix_labels(extra, recipe, perm, self.ignore_index or 0)
+
+    def check_extra(self, extra: Any, at: int, images: Tensor) -> str:
+        """Fail unless `extra` has a row for each image, whatever is drawn; returns its name."""
+        name, n = f"extras[{at}]", images.shape[0]
+        if checks.batch(extra, name).shape[0] != n:
+            raise ValueError(f"{name} must be (N, ...) with N = {n}, got {checks.shape(extra)}")
+        checks.same_device(extra, name, images, "images")
+        return name
 
     def keep(self, name: str, value: Any, argument: str) -> None:
         """Remember a value a channel, for `kept`; not as a buffer, which `half()` would round."""

@@ -15,11 +15,11 @@ class SUMixCollate:
     Parameters
     ----------
     mix : Mixer
-        `CutMix(alpha=0.2)`, say. Leave its generator None: every worker then draws numbers of its own.
+        `CutMix(alpha=0.2)`, say, without cross_rank: workers are no ranks. Leave its generator None: every worker then
+        draws numbers of its own.
     raw : bool
-        True (the default): batches are `(images, mixed, target, ...)`, for `criterion(model(mixed), model(images),
-        target)`; the images are normalised if `mix` normalises. False: `(mixed, target, ...)`, for losses that take
-        soft labels.
+        True (the default): batches are `(images, mixed, target, ...)`, as `forward_pair` and SUMixLoss need them; the
+        images are normalised if `mix` normalises. False: `(mixed, target, ...)`, for losses that take soft labels.
     collate_fn : callable
         Makes `(images, labels, ...)`, a tuple or list of tensors, of a list of samples; torch's default_collate if not
         given. What follows the labels is mixed alike, see `Mixer.forward`.
@@ -28,7 +28,7 @@ class SUMixCollate:
     --------
     >>> loader = DataLoader(dataset, batch_size=100, num_workers=4, collate_fn=SUMixCollate(CutMix(alpha=0.2)))
     >>> for images, mixed, target in loader:
-    ...     loss = criterion(model(mixed), model(images), target)
+    ...     loss = criterion(*forward_pair(model, mixed, images), target)
     """
 
     def __init__(
@@ -38,6 +38,10 @@ class SUMixCollate:
             raise TypeError(f"mix must be one of sumix's transforms, got {type(mix).__name__}")
         if not callable(collate_fn):
             raise TypeError(f"collate_fn must be callable, got {type(collate_fn).__name__}")
+        if mix.cross_rank is not False:
+            raise ValueError(
+                "mix must not have cross_rank in a collate_fn, which workers run: mix in the training loop"
+            )
         self.mix, self.raw, self.collate_fn = mix, checks.flag(raw, "raw"), collate_fn
         if raw and getattr(mix, "inplace", False):
             raise ValueError("raw must be False where mix works in place: it leaves no unmixed images")

@@ -12,20 +12,31 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from sumix.ranks import gather, group_of
+from sumix.ranks import agree, describe, gather, group_of
 from sumix.recipe import Recipe
 
 if TYPE_CHECKING:
     from sumix.transforms.base import Mixer
 
 
-def forward(mixer: Mixer, images: Tensor, labels: Tensor, extras: tuple[Any, ...], seed: Tensor) -> tuple[Any, ...]:
+def forward(
+    mixer: Mixer, images: Any, labels: Any, extras: tuple[Any, ...], generator: torch.Generator | None, seed: Any
+) -> tuple[Any, ...]:
     """`Mixer.forward` with partners from all ranks: the target's `perm` counts through them."""
-    if images.requires_grad:
-        raise ValueError("images must not require gradients with cross_rank: none flow between ranks")
-    group, n = group_of(mixer.cross_rank), images.shape[0]
-    seed = seed.clone()  # which may be the user's
-    dist.broadcast(seed, group=group, group_src=0)
+    group = group_of(mixer.cross_rank)
+
+    def bring() -> tuple[str, tuple[Tensor, Tensor]]:
+        own = mixer.checked(images, labels, generator, seed)
+        if images.requires_grad:
+            raise ValueError("images must not require gradients with cross_rank: none flow between ranks")
+        for k, extra in enumerate(extras):
+            mixer.check_extra(extra, k, images)
+        named = {f"extras[{k}]": extra for k, extra in enumerate(extras)}
+        how = f"{type(mixer).__name__}(per_sample={mixer.per_sample})"
+        return f"{how}, {describe(images=images, labels=own[0], **named)}", own
+
+    labels, seed = agree(bring, group)
+    n, seed = images.shape[0], gather(seed.reshape(1), group)[0]  # the first rank's
     all_images, all_labels = gather(images, group), gather(labels, group)
     total, first = all_images.shape[0], dist.get_rank(group) * n
     mine = slice(first, first + n)

@@ -23,7 +23,9 @@ SHARED = """\
         What integer tensors that are mixed along hold where both images show through: needed for them where a mixer
         may blend pixels.
     cross_rank : bool or torch.distributed.ProcessGroup
-        Partners are drawn from all ranks of the default group, or of this one. Every rank must bring as many samples.
+        Partners are drawn from all ranks of the default group, or of this one. Every rank must bring as many samples,
+        of one shape and dtype; else all of them get a ValueError. Their hosts compare this at every call: no GPU is
+        waited for, unless the group has NCCL alone. Not in the workers of a DataLoader.
     generator : torch.Generator, optional
         Source of randomness, on the device of the images; torch's default generator if None. In the workers of a
         DataLoader leave it None: torch seeds each worker's default generator differently, but would give every worker a
