@@ -8,6 +8,7 @@ other bits with other instruction sets, so they are left out where torch's instr
 import hashlib
 import json
 import os
+import pathlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from sumix import _C, MixTarget
 from sumix.ops import mix_box_, mix_resize_
 from tests.mixers import MIXERS
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8)
 INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)  # which those that look at images do not take
 SHAPE = (6, 3, 20, 27)
@@ -92,7 +94,8 @@ def digests() -> dict[str, str]:
 
 def digests_with(variables: dict[str, str]) -> dict[str, str]:
     code = "import json; from tests.test_same_bits import digests; print(json.dumps(digests()))"
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **variables}, capture_output=True, text=True)
+    environment = {**os.environ, **variables}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT)
     if "does not have it" in done.stderr:
         pytest.skip(f"no {variables} here")
     assert done.returncode == 0, done.stderr
