@@ -52,8 +52,9 @@ races: FLAGS = $(call SANITIZE,thread)
 races: $(patsubst %,build/races/%,$(filter-out test_maths,$(C_TESTS)))
 	@for t in $^; do $$t || exit 1; done
 
-# What promises equal bits everywhere is compiled without contraction, as in setup.py; csrc/random.h says why.
-EXACT = $(if $(filter %/sample.o %/mask.o %/test_sample,$@),-ffp-contract=off -DSUMIX_NO_CONTRACTION)
+# What promises equal bits everywhere is compiled without contraction, as in setup.py; csrc/exact.h says why.
+EXACT_STEMS := mask mix mix_inplace mix_mask mix_normalize mix_resize sample test_mix_resize test_sample
+EXACT = $(if $(filter $(EXACT_STEMS),$(basename $(notdir $@))),-ffp-contract=off -DSUMIX_NO_CONTRACTION)
 KERNELS := $(patsubst csrc/cpu/%.c,%.o,$(wildcard csrc/cpu/*.c))
 HEADERS := $(wildcard csrc/*.h csrc/args/*.h csrc/cpu/*.h)
 define C_KERNEL

@@ -7,21 +7,15 @@
  *   sumix_beta       Beta(alpha, alpha)
  *   sumix_normals    two standard normal deviates (Box and Muller, 1958)
  *
- * Equal bits on every processor, compiler and device are promised, so everything here is made of what IEEE 754 rounds
- * correctly: + - * / sqrt, conversions, and rounding by adding a large number. libm is not among it, and neither is a
- * compiler's choice to fuse a product and a sum: a file that includes this one must be compiled without contraction
- * (-ffp-contract=off, --fmad=false), and defines SUMIX_NO_CONTRACTION to say that it is. No branch, no table, no call:
- * compilers vectorise all of it.
+ * Equal bits on every processor, compiler and device are promised: exact.h says what that takes. No branch, no table,
+ * no call: compilers vectorise all of it.
  */
 #ifndef SUMIX_RANDOM_H
 #define SUMIX_RANDOM_H
 
-#ifndef SUMIX_NO_CONTRACTION
-#error "compile this with -ffp-contract=off (nvcc: --fmad=false) and -DSUMIX_NO_CONTRACTION"
-#endif
-
 #include <math.h>
 
+#include "exact.h"
 #include "maths.h"
 
 /* Who draws. A number here is part of what a seed means: it never changes. */

@@ -11,15 +11,15 @@
  * rounding shows in the fifth digit of the weight, so that another rounding would be far from torch's result. float64
  * images have s in float64; nearest is the same for all dtypes.
  *
- * Nothing here is left to contraction: products are rounded where no sum follows, and s is a fused multiply-add that is
- * asked for. (In float64 it is not, as torch does not; there a rounding more or less is far below any tolerance.)
+ * In float32, s is therefore a fused multiply-add that is asked for; in float64 it is not, as in torch.
  */
 #ifndef SUMIX_RESIZE_H
 #define SUMIX_RESIZE_H
 
-#include "maths.h"
-
 #include <math.h>
+
+#include "exact.h"
+#include "maths.h"
 
 /* The values of the tensor `resize`; a box is filled from the partner's same box, or from all of it. */
 enum sumix_resize {

@@ -18,6 +18,12 @@ static inline SUMIX_HD uint8_t sumix_nearest_uint8(float value)
   return (uint8_t)sumix_bits_of_float(value + 0x1.8p23f);
 }
 
+/* w a + (1 - w) b as b + w (a - b): one conversion instead of two, and b joins the large number as an integer. */
+static inline SUMIX_HD uint8_t sumix_mean_uint8(float w, uint8_t a, uint8_t b)
+{
+  return (uint8_t)sumix_bits_of_float(w * (float)(a - b) + sumix_float_of_bits(0x4b400000u + b));
+}
+
 static inline SUMIX_HD int8_t sumix_nearest_int8(float value) { return (int8_t)(int32_t)sumix_round_f32(value); }
 static inline SUMIX_HD int16_t sumix_nearest_int16(float value) { return (int16_t)(int32_t)sumix_round_f32(value); }
 static inline SUMIX_HD int32_t sumix_nearest_int32(double value) { return (int32_t)sumix_round_f64(value); }

@@ -58,7 +58,7 @@ def test_flags():
     compiler = nvcc.Compiler("nvcc", "lib", (architecture,))
     exact = compiler.command("csrc/cuda/sample.cu", "x.o")
     assert "--fmad=false" in exact and "-DSUMIX_NO_CONTRACTION" in exact
-    assert "--fmad=false" not in compiler.command("csrc/cuda/mix.cu", "x.o")
+    assert "--fmad=false" not in compiler.command("csrc/cuda/loss.cu", "x.o")
 
 
 @pytest.mark.parametrize(

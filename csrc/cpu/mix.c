@@ -93,9 +93,8 @@ int SUMIX_KERNEL(mix_box)(const struct sumix_mix_box_args *a, struct sumix_statu
 static void mean_of_bytes(uint8_t *restrict out, const uint8_t *restrict a, const uint8_t *restrict b, int64_t k,
                           float lam)
 {
-  const float rest = 1 - lam;
 #pragma omp simd
-  for (int64_t j = 0; j < k; j++) out[j] = sumix_nearest_uint8(lam * (float)a[j] + rest * (float)b[j]);
+  for (int64_t j = 0; j < k; j++) out[j] = sumix_mean_uint8(lam, a[j], b[j]);
 }
 
 #define REAL float

@@ -4,6 +4,7 @@
 
 #include <math.h>
 
+#include "../exact.h"
 #include "../rounding.h"
 #include "half.h"
 #include "inverse.h"

@@ -108,7 +108,7 @@ static void mean_of_bytes(uint8_t *restrict out, const uint8_t *restrict a, cons
                           const float *restrict w)
 {
 #pragma omp simd
-  for (int64_t j = 0; j < k; j++) out[j] = sumix_nearest_uint8(w[j] * (float)a[j] + (1 - w[j]) * (float)b[j]);
+  for (int64_t j = 0; j < k; j++) out[j] = sumix_mean_uint8(w[j], a[j], b[j]);
 }
 
 #define REAL float

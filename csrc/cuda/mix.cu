@@ -128,8 +128,7 @@ __device__ words mean_of_words(real weight, words own, real rest, words partner)
   vector a = mix_as<vector>(own);
   const vector b = mix_as<vector>(partner);
 #pragma unroll
-  for (int c = 0; c < count; c++)
-    sumix_from_real(mix_mean(weight, sumix_to_real(a.at[c]), rest, sumix_to_real(b.at[c])), &a.at[c]);
+  for (int c = 0; c < count; c++) mix_mean(weight, a.at[c], rest, b.at[c], &a.at[c]);
   return mix_as<words>(a);
 }
 

@@ -9,6 +9,7 @@
 #ifndef SUMIX_CUDA_MIX_CUH
 #define SUMIX_CUDA_MIX_CUH
 
+#include "../exact.h"
 #include "../rounding.h"
 #include "common.cuh"
 
@@ -213,9 +214,15 @@ static void mix_by_dtype(enum sumix_dtype dtype, const args_type *args, void *st
   if (dtype == SUMIX_INT64) launch::template run<int64_t>(args, stream);
 }
 
-/* a x + b y as compilers contract it for processors with fused multiply-add, where the CPU kernels say a * x + b * y:
- * integers are then the same, ties and all. */
-__device__ inline float mix_mean(float a, float x, float b, float y) { return fmaf(a, x, b * y); }
-__device__ inline double mix_mean(double a, double x, double b, double y) { return fma(a, x, b * y); }
+/* w own + rest other, rounded as the CPU kernels round it. */
+template <typename element, typename real>
+__device__ inline void mix_mean(real w, element own, real rest, element other, element *mean)
+{
+  sumix_from_real(w * sumix_to_real(own) + rest * sumix_to_real(other), mean);
+}
+__device__ inline void mix_mean(float w, uint8_t own, float, uint8_t other, uint8_t *mean)
+{
+  *mean = sumix_mean_uint8(w, own, other);
+}
 
 #endif

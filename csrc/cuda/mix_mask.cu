@@ -5,8 +5,7 @@
  *
  * One launch each way, limited by memory: where a thread's weights are all 1 or all 0, as in most of a mask with large
  * areas, only one of the images is read. A mask of bytes is a choice, made on words of the element's size and so for
- * every dtype; a weight of exactly 0 takes nothing from its image, not even NaN. Means of integers are rounded as the
- * CPU kernel rounds them.
+ * every dtype; a weight of exactly 0 takes nothing from its image, not even NaN. Means have the CPU kernel's bits.
  *
  * The gradient gathers from the samples that took the image, in their order: no atomics, the same bits every time.
  */
@@ -32,7 +31,7 @@ __device__ inline element mix(const kept_floats<count> &kept, int k, element own
   const float weight = kept.weights[k];
   const real w = weight;
   element mean;
-  sumix_from_real(mix_mean(w, sumix_to_real(own), 1 - w, sumix_to_real(other)), &mean);
+  mix_mean(w, own, 1 - w, other, &mean);
   return weight == 1 ? own : weight == 0 ? other : mean;
 }
 

@@ -126,8 +126,8 @@ template <typename element, int count, bool resizes> __global__ void __launch_bo
         struct constants normal = look_up<count>(table, a, channels == 1 ? plane : c);
 #pragma unroll
         for (int k = 0; k < count; k++) {
-          float value = fmaf(values[k], normal.scale, normal.offset);
-          if (mixed) value = mix_mean(weights[k], value, 1 - weights[k], fmaf(others[k], normal.scale, normal.offset));
+          float value = values[k] * normal.scale + normal.offset;
+          if (mixed) value = weights[k] * value + (1 - weights[k]) * (others[k] * normal.scale + normal.offset);
           sumix_from_real(value, &result.at[k]);
           if (channels == 1 || k + 1 == count) continue;
           c = c + 1 < channels ? c + 1 : 0;

@@ -185,9 +185,9 @@ template <typename element, typename real> __device__ inline real mix_interpolat
   const element *const a = plane + s.rows.first * r.row, *const b = plane + s.rows.second * r.row;
   const int64_t left = (int64_t)s.columns.first * r.channels, right = (int64_t)s.columns.second * r.channels;
   const real wx = s.columns.weight, wy = s.rows.weight;
-  const real above = mix_mean(1 - wx, sumix_to_real(a[left]), wx, sumix_to_real(a[right]));
-  const real below = mix_mean(1 - wx, sumix_to_real(b[left]), wx, sumix_to_real(b[right]));
-  return mix_mean(1 - wy, above, wy, below);
+  const real above = (1 - wx) * sumix_to_real(a[left]) + wx * sumix_to_real(a[right]);
+  const real below = (1 - wx) * sumix_to_real(b[left]) + wx * sumix_to_real(b[right]);
+  return (1 - wy) * above + wy * below;
 }
 
 /* The element of the box at the cursor; `partner`: the partner's sample. */

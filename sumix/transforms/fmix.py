@@ -36,7 +36,8 @@ class FMix(Mixer):
     Notes
     -----
     Images (N, C, H, W), (N, C, T, H, W) (the same mask in every frame), or signals (N, C, L), floating point, uint8 or
-    a signed integer; hard masks take any dtype. Any device that torch.fft knows.
+    a signed integer; hard masks take any dtype. Any device that torch.fft knows. One seed gives the same masks with one
+    build of torch on one kind of processor: they pass through torch's FFT and power.
 
     CALL
 

@@ -25,7 +25,8 @@ class SmoothMix(Mixer):
     Notes
     -----
     Images (N, C, H, W), (N, C, T, H, W) (the same mask in every frame), or signals (N, C, L), floating point, uint8 or
-    a signed integer.
+    a signed integer. One seed gives the same masks with one build of torch on one kind of processor: they pass through
+    torch's exponential and mean.
 
     CALL
 

@@ -2,7 +2,7 @@
 batch that begins elsewhere than at a multiple of 16 bytes, or has samples of another size, is taken by."""
 
 import torch
-from mixing import BYTES, FLOATS, INTEGERS, SHAPES, TOLERANCE, images, is_integer, some_boxes, some_resize
+from mixing import BYTES, FLOATS, INTEGERS, SHAPES, TOLERANCE, images, some_boxes, some_resize
 
 from . import Case
 
@@ -42,9 +42,8 @@ def often(arguments):
     return (*arguments[:-1], perm)
 
 
-def tolerance(dtype):
-    if is_integer(dtype):
-        return {"rtol": 0, "atol": 1}  # where a mean lies between two integers and its last bit decides
+def close(dtype):
+    """Of gradients, which are added up in another order."""
     return {"rtol": TOLERANCE[dtype], "atol": 4 * TOLERANCE[dtype]}
 
 
@@ -59,7 +58,7 @@ def layouts(shape):
 
 CASES = [
     *(
-        case("mix_resize", shape, dtype, layout, 4, tolerance(dtype), thorough=index > 4)
+        case("mix_resize", shape, dtype, layout, 4, None, thorough=index > 4)
         for dtype in FLOATS + INTEGERS
         for index, shape in enumerate(FLAT + SHAPES)
         for layout in layouts(shape)
@@ -71,15 +70,15 @@ CASES = [
         for shift in (False, True)
     ),
     *(
-        case("mix_resize_backward", shape, dtype, layout, 4, tolerance(dtype), shift, index > 4)
+        case("mix_resize_backward", shape, dtype, layout, 4, close(dtype), shift, index > 4)
         for dtype in FLOATS
         for shift in (False, True)
         for index, shape in enumerate(FLAT + SHAPES)
         for layout in layouts(shape)
     ),
     # Larger images, and one that is taken more often than a warp has lanes.
-    case("mix_resize", (3, 3, 40, 56), torch.float32, "contiguous", 4, tolerance(torch.float32)),
-    case("mix_resize_backward", (3, 3, 40, 56), torch.float32, "contiguous", 4, tolerance(torch.float32)),
+    case("mix_resize", (3, 3, 40, 56), torch.float32, "contiguous", 4, None),
+    case("mix_resize_backward", (3, 3, 40, 56), torch.float32, "contiguous", 4, close(torch.float32)),
     Case(
         "mix_resize_backward",
         "taken often",
