@@ -134,7 +134,7 @@ CALLS = {
     "smooth_mask": lambda t: ops.smooth_mask(*ops.sample_smooth(N, SIDE, seed=t["seed"]), SIDE),
     "uncertainty": lambda t: ops.uncertainty(t["z"]),
     "semantic_distance": lambda t: ops.semantic_distance(t["z"], t["r"], t["y"]),
-    "masked_similarity": lambda t: ops.masked_similarity(t["maps"], t["perm"], t["lam"], box=t["box"], image_size=SIDE),
+    "masked_similarity": lambda t: ops.masked_similarity(t["maps"], t["perm"], t["lam"], box=t["box"], size=SIDE),
     "masked_similarity, cam": lambda t: ops.masked_similarity(
         t["maps"], t["perm"], t["lam"], mask=t["mask"], evidence="cam", class_weight=t["head"], labels=t["y"]
     ),
