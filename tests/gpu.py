@@ -32,9 +32,7 @@ def missing() -> str | None:
     return sumix.cuda_available().reason
 
 
-MISSING = missing()
-# For `pytestmark` of a file, and for what only a GPU has.
-MARKS = [pytest.mark.cuda, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
+MISSING = missing()  # tests/conftest.py then leaves out what is marked `cuda`
 only_gpu = pytest.mark.skipif(not ON_GPU, reason="SUMIX_TEST_DEVICE=cpu: a CPU has no such thing")
 
 

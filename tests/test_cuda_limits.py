@@ -14,7 +14,7 @@ from tests import gpu
 from tests.gpu import CALLS, DEVICE, GRADIENTS, ON_GPU, N, bits, here, results, tensors, there
 from tests.mixers import MIXERS
 
-pytestmark = gpu.MARKS
+pytestmark = pytest.mark.cuda
 ROOT = Path(__file__).parents[1]
 
 # ---- Values that are out of range: a device-side assertion, and never a read beyond an array ----

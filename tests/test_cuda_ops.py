@@ -11,7 +11,7 @@ from sumix import ops
 from tests import gpu
 from tests.gpu import CALLS, DEVICE, GRADIENTS, K, N, bits, here, results, tensors, there
 
-pytestmark = gpu.MARKS
+pytestmark = pytest.mark.cuda
 
 # Of a gradient or a value that is summed up in another order, relative to its largest element.
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}

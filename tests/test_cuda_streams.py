@@ -11,7 +11,7 @@ from tests import gpu
 from tests.gpu import CALLS, DEVICE, GRADIENTS, ON_GPU, K, N, bits, nothing_waits, only_gpu, results, tensors
 from tests.mixers import MIXERS
 
-pytestmark = gpu.MARKS
+pytestmark = pytest.mark.cuda
 several = pytest.mark.skipif(not ON_GPU or torch.cuda.device_count() < 2, reason="needs two GPUs")
 
 

@@ -12,7 +12,7 @@ from tests import gpu
 from tests.gpu import DEVICE, ON_GPU, K, N, bits, here, only_gpu, results, tensors
 from tests.mixers import MIXERS, naive_mix
 
-pytestmark = gpu.MARKS
+pytestmark = pytest.mark.cuda
 compiles = pytest.mark.skipif(
     ON_GPU and importlib.util.find_spec("triton") is None, reason="torch.compile needs triton on a GPU"
 )
