@@ -5,6 +5,11 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 comma := ,
 BIN := $(VENV)/bin
+# How many jobs run at a time: MAX_JOBS, or as many as there are processors. make -j1 overrides it for make's own jobs.
+JOBS := $(or $(MAX_JOBS),$(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN))
+ifeq ($(MAKELEVEL)$(filter clean,$(MAKECMDGOALS)),0)
+MAKEFLAGS += -j$(JOBS)
+endif
 SOURCES := setup.py pyproject.toml $(wildcard csrc/*.[ch] csrc/args/*.h csrc/cpu/*.[ch] csrc/cuda/*)
 # What nvcc, where there is one, compiles for: this machine's GPUs, or one architecture, so that it takes no longer than it
 # must.
@@ -42,21 +47,29 @@ $(VENV)/built: $(VENV)/packages $(SOURCES)
 C_FLAGS := -std=c11 -D_GNU_SOURCE -g -O1 -fopenmp-simd -Wall -Wextra -Wno-pass-failed $(if $(SUMIX_WERROR),-Werror)
 SANITIZE = $(shell echo 'int main(void){return 0;}' | $(CC) -x c -fsanitize=$(1) - -o /dev/null 2>/dev/null && echo -fsanitize=$(1) -fno-sanitize-recover=all)
 
-sanitize: FLAGS = $(call SANITIZE,address$(comma)undefined)
-sanitize: $(C_TESTS:%=build/sanitize/%) $(C_TESTS:%=build/native/%)
-	@test -n "$(FLAGS)" || echo "$(CC) has no sanitizer runtimes: the C tests run without"
-	@for t in $^; do $$t || exit 1; done
+# Which the compiler is asked once for, and only if something needs to know.
+ADDRESS = $(eval ADDRESS := $(call SANITIZE,address$(comma)undefined))$(ADDRESS)
+THREAD = $(eval THREAD := $(call SANITIZE,thread))$(THREAD)
+
+# A test that has passed leaves a stamp, and does not run again until something that it is made of changes.
+build/%.passed: build/%
+	@echo "$<"
+	@$<
+	@touch $@
+
+build/sanitize/% build/native/%: FLAGS = $(ADDRESS)
+sanitize: $(C_TESTS:%=build/sanitize/%.passed) $(C_TESTS:%=build/native/%.passed)
+	@test -n "$(ADDRESS)" || echo "$(CC) has no sanitizer runtimes: the C tests run without"
 
 # ThreadSanitizer over the rows that threads share.
-races: FLAGS = $(call SANITIZE,thread)
-races: $(patsubst %,build/races/%,$(filter-out test_maths,$(C_TESTS)))
-	@for t in $^; do $$t || exit 1; done
+build/races/%: FLAGS = $(THREAD)
+races: $(patsubst %,build/races/%.passed,$(filter-out test_maths,$(C_TESTS)))
 
 # What promises equal bits everywhere is compiled without contraction, as in setup.py; csrc/exact.h says why.
 EXACT_STEMS := mask mix mix_inplace mix_mask mix_normalize mix_resize sample test_mix_resize test_sample
 EXACT = $(if $(filter $(EXACT_STEMS),$(basename $(notdir $@))),-ffp-contract=off -DSUMIX_NO_CONTRACTION)
 KERNELS := $(patsubst csrc/cpu/%.c,%.o,$(wildcard csrc/cpu/*.c))
-HEADERS := $(wildcard csrc/*.h csrc/args/*.h csrc/cpu/*.h)
+HEADERS := Makefile $(wildcard csrc/*.h csrc/args/*.h csrc/cpu/*.h)
 define C_KERNEL
 	@mkdir -p $(@D)
 	@echo "$(CC) $@"
@@ -95,13 +108,11 @@ EMULATED_TESTS := $(filter-out test_maths test_device,$(C_TESTS))
 CUDA_HEADERS := $(HEADERS) $(wildcard csrc/cuda/*.cuh tests/cuda_emulation/*.h)
 CXX_FLAGS := -std=c++20 -g -O1 -Wall -Wextra -Wno-unknown-pragmas $(if $(SUMIX_WERROR),-Werror)
 
-build/emulated/%: FLAGS = $(call SANITIZE,address$(comma)undefined)
-emulated: $(EMULATED_TESTS:%=build/emulated/%)
-	@for t in $^; do $$t || exit 1; done
+build/emulated/%: FLAGS = $(ADDRESS)
+emulated: $(EMULATED_TESTS:%=build/emulated/%.passed)
 
-build/emulated_races/%: FLAGS = $(call SANITIZE,thread) -DSUMIX_MOST_BLOCKS=3
-emulated-races: $(EMULATED_TESTS:%=build/emulated_races/%)
-	@for t in $^; do $$t || exit 1; done
+build/emulated_races/%: FLAGS = $(THREAD) -DSUMIX_MOST_BLOCKS=3
+emulated-races: $(EMULATED_TESTS:%=build/emulated_races/%.passed)
 
 # Shared memory is what a kernel file has of .bss, and gets a section of its own, which the emulator fills anew for every
 # block. Not by an attribute: gcc forgets those of a template's variables.
@@ -148,8 +159,8 @@ ALIGNED := -fsanitize=alignment -fsanitize-undefined-trap-on-error
 
 # Kernels with an error each, to show that the emulator tells.
 build/planted/plain: FLAGS = $(ALIGNED)
-build/planted/address: FLAGS = $(call SANITIZE,address$(comma)undefined) -fno-sanitize=alignment,object-size
-build/planted/thread: FLAGS = $(call SANITIZE,thread)
+build/planted/address: FLAGS = $(ADDRESS) -fno-sanitize=alignment,object-size
+build/planted/thread: FLAGS = $(THREAD)
 build/planted/%: tests/cuda_emulation/planted.cu $(CUDA_HEADERS) build/extension/cuda/fibres.o
 	@mkdir -p $(@D)
 	@echo "$(CXX) $@"
