@@ -5,6 +5,7 @@
 """
 
 import ctypes
+import fcntl
 import functools
 import importlib.machinery
 import importlib.util
@@ -21,12 +22,18 @@ ORDERS = (0, 1, 5)  # forward, reverse, shuffled: tests/cuda_emulation/emulated.
 
 
 def build(target: str, **variables: str) -> pathlib.Path:
-    """What make builds, up to date. The environment's MAKEFLAGS are an outer make's, not for this one."""
+    """What make builds, up to date. The environment's MAKEFLAGS are an outer make's, not for this one.
+
+    `make unit` has built it before, but workers of pytest-xdist that start without that must not build it at once.
+    """
     environment = {
         name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
     }
     command = ["make", "-s", target, *(f"{name}={value}" for name, value in variables.items())]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    (ROOT / "build").mkdir(exist_ok=True)
+    with open(ROOT / "build" / "emulated.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return ROOT / target
 
