@@ -17,7 +17,8 @@ TORCH_CUDA_ARCH_LIST ?= $(if $(shell command -v nvidia-smi 2>/dev/null),native,8
 export TORCH_CUDA_ARCH_LIST
 C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
 
-.PHONY: demo quick test unit sanitize races emulated emulated-races emulate emulated-extension registers lint bench gpu clean
+.PHONY: demo quick test unit package sanitize races emulated emulated-races emulate emulated-extension registers lint bench gpu \
+        clean
 
 demo: $(VENV)/built
 	$(BIN)/python -m benchmarks.demo
@@ -25,17 +26,26 @@ demo: $(VENV)/built
 quick: $(VENV)/built
 	$(BIN)/python -m benchmarks.demo --quick
 
-test: sanitize unit
+# The tiers are in CONTRIBUTING.md: `make test` before every commit, the others in CI, `gpu`, `emulate` and `bench` by hand.
+PYTEST := $(BIN)/python -m pytest -q
+PARALLEL := -n $(JOBS) --dist worksteal
 
-unit: $(VENV)/built
-	$(BIN)/python -m pytest -q
+test: sanitize
+
+# The tests that need a GPU share it, so they run one after another. pytest's status 5: it cannot be used, and none ran.
+test unit: $(VENV)/built emulated-extension
+	$(PYTEST) $(PARALLEL) -m "not cuda and not package"
+	$(if $(shell command -v nvidia-smi 2>/dev/null),$(PYTEST) -m cuda || test $$? -eq 5)
+
+package: $(VENV)/built
+	$(PYTEST) $(PARALLEL) -m package
 
 $(VENV)/packages: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --upgrade pip
 	$(BIN)/pip install -q $(TORCH)
 	$(BIN)/pip install -q "setuptools>=77" wheel
-	$(BIN)/pip install -q --no-build-isolation -e ".[test,demo]"
+	$(BIN)/pip install -q --no-build-isolation -e ".[test,demo,dev]"
 	touch $@
 
 $(VENV)/built: $(VENV)/packages $(SOURCES)
@@ -175,10 +185,11 @@ EXTENSION := $(patsubst %,build/extension/cuda/%.o,$(filter-out as_cpu,$(EMULATE
              $(patsubst csrc/%.c,build/extension/%.o,$(filter-out csrc/module.c,$(wildcard csrc/*.c)))
 
 # Both, and the long cases against the CPU kernels.
-emulate: emulated emulated-races $(VENV)/built
-	SUMIX_EMULATE=thorough $(BIN)/python -m pytest -q tests/test_cuda_emulation.py
+emulate: emulated emulated-races emulated-extension $(VENV)/built
+	SUMIX_EMULATE=thorough $(PYTEST) $(PARALLEL) tests/test_cuda_emulation.py
 
-emulated-extension: build/extension/sumix.so build/extension/sumix_emulated.so
+# And the planted errors: all that tests/test_cuda_emulation.py loads or runs.
+emulated-extension: build/extension/sumix.so build/extension/sumix_emulated.so $(patsubst %,build/planted/%,plain address thread)
 
 build/extension/cuda/fibres.o: tests/cuda_emulation/fibres.cpp $(CUDA_HEADERS)
 	@mkdir -p $(@D)
@@ -207,7 +218,6 @@ registers:
 	@$(PYTHON) tests/check_registers.py
 
 lint: $(VENV)/packages
-	$(BIN)/pip install -q -e ".[dev]" --no-build-isolation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror csrc/*.[ch] $(wildcard csrc/args/*.h csrc/cuda/*.h csrc/cuda/*.cuh csrc/cuda/*.cu) csrc/cpu/*.[ch] tests/c/*.[ch]
@@ -223,7 +233,7 @@ bench: $(VENV)/built
 
 # Where there is a GPU, and not in CI: the tests that need one, and every bench on it.
 gpu: $(VENV)/built
-	$(BIN)/python -m pytest -q -m cuda -rs
+	$(PYTEST) -m cuda -rs
 	$(BIN)/python -m benchmarks.gpu --json runs/gpu/gpu.json
 
 clean:

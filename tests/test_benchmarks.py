@@ -37,6 +37,7 @@ def run_bench(module, file, *arguments):
     return document, groups
 
 
+@pytest.mark.package
 def test_bench_loss_reports_every_contestant(tmp_path):
     arguments = ["--setting", "published", *([] if COMPILED else ["--no-compile"])]
     document, groups = run_bench("bench_loss", tmp_path / "new" / "loss.json", *arguments)
@@ -60,6 +61,7 @@ def test_bench_loss_reports_every_contestant(tmp_path):
     assert peaks["eager twin"]["allocated"] > 2 * peaks["ops.sumix_loss"]["allocated"]
 
 
+@pytest.mark.package
 def test_bench_mix_reports_every_contestant(tmp_path):
     _, groups = run_bench("bench_mix", tmp_path / "mix.json")
     for dtype in ("float32", "uint8"):
@@ -71,6 +73,7 @@ def test_bench_mix_reports_every_contestant(tmp_path):
     assert list(groups["mix_normalize", "uint8"]) == ["clone()", "copy_()", *ways]
 
 
+@pytest.mark.package
 def test_bench_transforms_reports_every_contestant_that_is_installed(tmp_path):
     _, groups = run_bench("bench_transforms", tmp_path / "transforms.json")
     rows = {"torchvision": ["torchvision"], "timm": ["timm, batch", "timm, elem"], "kornia": ["kornia"]}
@@ -112,6 +115,7 @@ def test_labels_that_do_not_say_what_the_images_hold_are_found(kind):
     assert error(mix, batch) < 1e-5 and error(wrong, batch) > 0.01 and error(unmixed, batch) == float("inf")
 
 
+@pytest.mark.package
 def test_bench_sample_reports_every_contestant(tmp_path):
     _, groups = run_bench("bench_sample", tmp_path / "sample.json")
     for op, dtype in [("lam", "float32"), ("box", "int64"), ("perm", "int64"), ("normal", "float32")]:
@@ -121,6 +125,7 @@ def test_bench_sample_reports_every_contestant(tmp_path):
     assert ("timm, elem" in groups["sample_box", "int64"]) == (peers.load("timm") is not None)
 
 
+@pytest.mark.package
 def test_bench_saliency_reports_every_contestant(tmp_path):
     document, groups = run_bench("bench_saliency", tmp_path / "saliency.json")
 
@@ -130,6 +135,7 @@ def test_bench_saliency_reports_every_contestant(tmp_path):
     assert [row["dtype"] for row in document["us_an_image"]] == ["uint8", "float32"]
 
 
+@pytest.mark.package
 def test_bench_masked_similarity_runs(tmp_path):
     arguments = [] if COMPILED else ["--no-compile"]
     _, groups = run_bench("bench_masked_similarity", tmp_path / "masked_similarity.json", *arguments)
@@ -142,6 +148,7 @@ def run_gpu(*arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.package
 def test_the_gpu_bench_runs_on_a_cpu(tmp_path):
     file = tmp_path / "gpu.json"
     done = run_gpu("--device", "cpu", "--json", str(file))
@@ -218,6 +225,7 @@ def test_only_the_semantic_ratio_follows_what_is_visible(capsys):
         assert a == b if name == "area" else (a > both > b) == name.startswith("semantic")
 
 
+@pytest.mark.package
 def test_bench_mask_reports_every_contestant_that_is_installed(tmp_path):
     _, groups = run_bench("bench_mask", tmp_path / "mask.json")
     ours = "ops.mask_top_k"
@@ -347,6 +355,7 @@ def test_eager_traffic_counts_what_is_read_and_written():
     assert roofline.eager_traffic(lambda: torch.empty(4).fill_(1)) == (1, 2 * 16)
 
 
+@pytest.mark.package
 def test_roofline_prints_every_kernel(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["roofline", "--quick"])
     roofline.main()

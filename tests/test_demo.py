@@ -44,6 +44,7 @@ def finish(process, timeout=300):
     return process.returncode, out, err
 
 
+@pytest.mark.package
 def test_a_short_run_writes_its_table_results_and_figures(tmp_path):
     # as a file and from another folder; test_ctrl_c runs it as a module
     process = start("--epochs", 2, "--seed", 3, *FAST, "--out", "here", module=False, cwd=tmp_path)
@@ -66,6 +67,7 @@ def test_a_short_run_writes_its_table_results_and_figures(tmp_path):
         assert (tmp_path / "here" / name).read_bytes().startswith(PNG)
 
 
+@pytest.mark.package
 def test_ctrl_c_keeps_the_finished_rows(tmp_path):
     (tmp_path / "pairs.png").write_bytes(b"of an earlier run")
     process = start("--epochs", 12, *FAST, "--out", tmp_path)

@@ -92,7 +92,7 @@ def test_a_missing_or_old_torch_is_one_clear_error(tmp_path, text, message):
 
 
 def test_a_checkout_that_was_not_built_says_so(tmp_path):
-    shutil.copytree(ROOT / "sumix", tmp_path / "sumix", ignore=shutil.ignore_patterns("*.so"))
+    shutil.copytree(ROOT / "sumix", tmp_path / "sumix", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     # An editable install would find the built module of this checkout.
     alone = "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]; "
     done = run(sys.executable, "-c", alone + IMPORT, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)})
@@ -106,12 +106,13 @@ def test_the_module_uses_the_limited_api_alone():
     assert "torch" not in needed and "stdc++" not in needed and "libpython" not in needed
 
 
+@pytest.mark.package
 def test_the_sdist_builds_without_torch(tmp_path):
     """Every source and header is in it, and a compiler that warns is no obstacle."""
     tree = tmp_path / "tree"
-    shutil.copytree(
-        ROOT, tree, ignore=shutil.ignore_patterns(".git", ".venv*", "build", "runs", "*.so", "*.egg-info", ".ci")
-    )
+    # Without what other tests may be writing at the same time.
+    ignore = shutil.ignore_patterns(".*", "__pycache__", "build", "runs", "*.so", "*.egg-info")
+    shutil.copytree(ROOT, tree, ignore=ignore)
     build = "from setuptools import build_meta as b; import sys; print(getattr(b, sys.argv[1])(sys.argv[2]))"
     environment = {k: v for k, v in os.environ.items() if k != "SUMIX_WERROR"} | {"SUMIX_CUDA": "0"}
     done = run(sys.executable, "-c", build, "build_sdist", tmp_path, cwd=tree, env=environment)
