@@ -389,7 +389,7 @@ def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The strides of a contiguous tensor; of an empty one any will do where those are too large for torch."""
     try:
         return torch.empty(shape, device="meta").stride()
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         return (1,) * len(shape)
 
 
