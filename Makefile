@@ -17,8 +17,8 @@ TORCH_CUDA_ARCH_LIST ?= $(if $(shell command -v nvidia-smi 2>/dev/null),native,8
 export TORCH_CUDA_ARCH_LIST
 C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
 
-.PHONY: demo quick test unit package sanitize races emulated emulated-races emulate emulated-extension registers lint bench gpu \
-        clean
+.PHONY: demo quick test unit package sanitize races emulated emulated-races emulate emulated-extension fuzz registers lint bench \
+        gpu clean
 
 demo: $(VENV)/built
 	$(BIN)/python -m benchmarks.demo
@@ -212,6 +212,24 @@ build/extension/%.so: csrc/module.c $(EXTENSION)
 	@$(CC) $(C_FLAGS) -fPIC -fexceptions -fvisibility=hidden -DSUMIX_CUDA_EMULATED -DSUMIX_NAMESPACE='"$*"' -I$(PYTHON_INCLUDE) \
 	  -c $< -o build/extension/$*_module.o
 	@$(CXX) -shared build/extension/$*_module.o $(EXTENSION) -lm -lpthread -ldl -o $@
+
+# The op table under hostile calls, the extension built with AddressSanitizer and UndefinedBehaviorSanitizer: FUZZ are the
+# fuzzer's options. Sanitizers, and the library whose exceptions they look after, must come before all others.
+FUZZ ?= --seconds 600 --seed $(shell date +%s)
+FUZZED := $(patsubst csrc/%.c,build/fuzz/%.o,$(wildcard csrc/*.c csrc/cpu/*.c))
+build/fuzz/%.o build/fuzz/sumix.so: FLAGS = -fPIC -fexceptions -fvisibility=hidden -I$(PYTHON_INCLUDE) \
+                                            $(call SANITIZE,address$(comma)undefined)
+
+build/fuzz/%.o: csrc/%.c $(HEADERS)
+	$(C_KERNEL)
+
+build/fuzz/sumix.so: $(FUZZED)
+	@$(CC) $(FLAGS) -shared $^ -lm -ldl -o $@
+
+fuzz: build/fuzz/sumix.so $(VENV)/built
+	@LD_PRELOAD="$(foreach library,asan stdc++,$(shell $(CC) -print-file-name=lib$(library).so))" \
+	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	  $(BIN)/python -m tests.fuzz --extension $< $(FUZZ) || { cat build/fuzz/call; exit 1; }
 
 # Registers, spills and occupancy of the CUDA kernels, on every architecture; needs nvcc, and no GPU.
 registers:

@@ -17,8 +17,24 @@ static void delete_tensors(const StableIValue *values, uint64_t count)
     if (values[i] != 0) libtorch.aoti_torch_delete_tensor_object(handle(values[i]));
 }
 
-void sumix_boxed(StableIValue *stack, uint64_t num_args, uint64_t num_results, uint64_t num_tensors, const char *name,
-                 sumix_op op)
+/* Fails unless all tensors share a device, also those that stand for one that is absent. */
+static int expect_one_device(const StableIValue *args, const char *const *tensors, uint64_t num_tensors,
+                             struct sumix_status *status)
+{
+  int32_t first_type = 0, first_index = 0, type, index;
+  for (uint64_t t = 0; t < num_tensors; t++) {
+    if (libtorch.aoti_torch_get_device_type(handle(args[t]), &type) ||
+        libtorch.aoti_torch_get_device_index(handle(args[t]), &index))
+      SUMIX_FAIL(status, "torch could not describe %s", tensors[t]);
+    if (t == 0) first_type = type, first_index = index;
+    SUMIX_CHECK(type == first_type && index == first_index, status, "%s must be on the device of %s", tensors[t],
+                tensors[0]);
+  }
+  return 0;
+}
+
+void sumix_boxed(StableIValue *stack, uint64_t num_args, uint64_t num_results, const char *const *tensors,
+                 uint64_t num_tensors, const char *name, sumix_op op)
 {
   StableIValue args[SUMIX_MAX_ARGS] = {0}, results[SUMIX_MAX_ARGS] = {0};
   struct sumix_status status = {"this op has more arguments than SUMIX_MAX_ARGS", 1};
@@ -27,7 +43,7 @@ void sumix_boxed(StableIValue *stack, uint64_t num_args, uint64_t num_results, u
   if (num_args <= SUMIX_MAX_ARGS && num_results <= SUMIX_MAX_ARGS) {
     memcpy(args, stack, num_args * sizeof *args);
     sumix_explain(&status, "the kernel failed");
-    failed = op(args, results, &status);
+    failed = expect_one_device(args, tensors, num_tensors, &status) || op(args, results, &status);
   } else {
     num_results = 0;
   }
@@ -80,6 +96,21 @@ enum sumix_dtype sumix_real_of(enum sumix_dtype dtype)
 
 bool sumix_is_floating(enum sumix_dtype dtype) { return dtype <= SUMIX_BFLOAT16; }
 
+/* Beside a dimension of size 0 the others may have any size, but for this check: kernels multiply sizes, and by small
+ * constants. No memory holds so many elements. */
+static int expect_small(const char *name, int64_t dim, const int64_t *sizes, struct sumix_status *status)
+{
+  const int64_t most = INT64_C(1) << 48;
+  int64_t product = 1;
+  for (int64_t d = 0; d < dim; d++) {
+    const int64_t size = sizes[d] > 1 ? sizes[d] : 1;
+    SUMIX_CHECK(size <= most / product, status, "%s must have sizes whose product, but for those of 0, is at most 2^48",
+                name);
+    product *= size;
+  }
+  return 0;
+}
+
 int sumix_tensor_read(StableIValue argument, const char *name, struct sumix_tensor *tensor, struct sumix_status *status)
 {
   const AtenTensorHandle from = handle(argument);
@@ -95,14 +126,15 @@ int sumix_tensor_read(StableIValue argument, const char *name, struct sumix_tens
   tensor->sizes = sizes;
   tensor->strides = strides;
   tensor->dtype = dtype_of(tensor->torch_dtype);
-  return 0;
+  return expect_small(name, tensor->dim, sizes, status);
 }
 
 bool sumix_is_contiguous(const struct sumix_tensor *tensor)
 {
+  if (tensor->numel == 0) return true;
   int64_t stride = 1;
   for (int64_t d = tensor->dim - 1; d >= 0; d--) {
-    if (tensor->sizes[d] != 1 && tensor->strides[d] != stride && tensor->numel > 0) return false;
+    if (tensor->sizes[d] != 1 && tensor->strides[d] != stride) return false;
     stride *= tensor->sizes[d];
   }
   return true;
@@ -137,7 +169,7 @@ int sumix_tensor_read_contiguous(StableIValue argument, const char *name, struct
 }
 
 int sumix_tensor_expect(const struct sumix_tensor *tensor, enum sumix_dtype dtype, int64_t dim, const int64_t *sizes,
-                        const struct sumix_tensor *like, struct sumix_status *status)
+                        struct sumix_status *status)
 {
   SUMIX_CHECK(tensor->dtype == dtype, status, "%s must be %s, got %s", tensor->name, dtype_names[dtype],
               dtype_names[tensor->dtype]);
@@ -147,8 +179,6 @@ int sumix_tensor_expect(const struct sumix_tensor *tensor, enum sumix_dtype dtyp
     SUMIX_CHECK(sizes[d] == -1 || tensor->sizes[d] == sizes[d], status,
                 "%s must have size %lld in dimension %lld, got %lld", tensor->name, (long long)sizes[d], (long long)d,
                 (long long)tensor->sizes[d]);
-  SUMIX_CHECK(tensor->device_type == like->device_type && tensor->device_index == like->device_index, status,
-              "%s must be on the device of %s", tensor->name, like->name);
   return 0;
 }
 
@@ -175,6 +205,7 @@ int sumix_tensor_new(const struct sumix_tensor *like, enum sumix_dtype dtype, in
   int64_t contiguous[SUMIX_MAX_DIM];
   if (strides == NULL) {
     SUMIX_CHECK(dim <= SUMIX_MAX_DIM, status, "at most %d dimensions, got %lld", SUMIX_MAX_DIM, (long long)dim);
+    SUMIX_TRY(expect_small("the result", dim, sizes, status));
     for (int64_t d = dim - 1, stride = 1; d >= 0; stride *= sizes[d] > 1 ? sizes[d] : 1, d--) contiguous[d] = stride;
     strides = contiguous;
   }
@@ -183,7 +214,7 @@ int sumix_tensor_new(const struct sumix_tensor *like, enum sumix_dtype dtype, in
   if (libtorch.aoti_torch_empty_strided(dim, sizes, strides, code, like->device_type, like->device_index, &made) != 0)
     return sumix_not_allocated(like, status);
   memcpy(result, &made, sizeof made);
-  SUMIX_TRY(sumix_tensor_read(*result, "a result", tensor, status));
+  SUMIX_TRY(sumix_tensor_read(*result, "the result", tensor, status));
   prefer_huge_pages(tensor);
   return 0;
 }

@@ -3,7 +3,8 @@
  * An op here is `int op(const StableIValue *args, StableIValue *results, struct sumix_status *)`. It borrows its
  * arguments, fills results with new handles as it makes them, and returns 0, or -1 with a message. In every schema the
  * tensors come first, and every result is a tensor. sumix_boxed() owns what torch handed over: it frees it on every
- * path, and raises once, last, because an exception that passes through C frames runs nothing on its way.
+ * path, and raises once, last, because an exception that passes through C frames runs nothing on its way. It calls the
+ * op only with tensors of one device; torch goes by one of them, whatever the others are on.
  */
 #ifndef SUMIX_BOXED_H
 #define SUMIX_BOXED_H
@@ -18,14 +19,16 @@ enum { SUMIX_MAX_ARGS = 32, SUMIX_MAX_DIM = 8 };
 
 typedef int (*sumix_op)(const StableIValue *args, StableIValue *results, struct sumix_status *status);
 
-void sumix_boxed(StableIValue *stack, uint64_t num_args, uint64_t num_results, uint64_t num_tensors, const char *name,
-                 sumix_op op);
+/* tensors: the names of the arguments that are tensors. */
+void sumix_boxed(StableIValue *stack, uint64_t num_args, uint64_t num_results, const char *const *tensors,
+                 uint64_t num_tensors, const char *name, sumix_op op);
 
 /* Defines boxed_<op>, the function to register. */
-#define SUMIX_BOXED(op, num_tensors)                                                                                   \
+#define SUMIX_BOXED(op, ...)                                                                                           \
   static void boxed_##op(StableIValue *stack, uint64_t num_args, uint64_t num_results)                                 \
   {                                                                                                                    \
-    sumix_boxed(stack, num_args, num_results, num_tensors, #op, op);                                                   \
+    static const char *const tensors[] = {__VA_ARGS__};                                                                \
+    sumix_boxed(stack, num_args, num_results, tensors, sizeof tensors / sizeof *tensors, #op, op);                     \
   }
 
 /* What a kernel needs to know of a tensor; sizes and strides are borrowed from its handle. */
@@ -74,9 +77,9 @@ size_t sumix_dtype_size(enum sumix_dtype dtype);
 enum sumix_dtype sumix_real_of(enum sumix_dtype dtype);
 bool sumix_is_floating(enum sumix_dtype dtype);
 
-/* Fails unless the tensor has this dtype, this shape (size -1: any) and the device of `like`. */
+/* Fails unless the tensor has this dtype and this shape (size -1: any). */
 int sumix_tensor_expect(const struct sumix_tensor *tensor, enum sumix_dtype dtype, int64_t dim, const int64_t *sizes,
-                        const struct sumix_tensor *like, struct sumix_status *status);
+                        struct sumix_status *status);
 
 /* A new tensor on the device of `like`; strides NULL: contiguous. */
 int sumix_tensor_new(const struct sumix_tensor *like, enum sumix_dtype dtype, int64_t dim, const int64_t *sizes,

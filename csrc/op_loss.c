@@ -40,11 +40,11 @@ static int sumix_loss(const StableIValue *args, StableIValue *results, struct su
   const bool plain = sumix_is_absent(&in[2]), weighted = !sumix_is_absent(&in[8]), learned = !sumix_is_absent(&in[9]);
   SUMIX_CHECK(plain == sumix_is_absent(&in[3]), status,
               "uncertainty and raw_uncertainty must be given both or neither");
-  for (int t = 1; t < (plain ? 2 : 4); t++) SUMIX_TRY(sumix_tensor_expect(&in[t], z->dtype, 2, z->sizes, z, status));
-  for (int t = 4; t < 7; t++) SUMIX_TRY(sumix_tensor_expect(&in[t], SUMIX_INT64, 1, &n, z, status));
-  SUMIX_TRY(sumix_tensor_expect(&in[7], real, 1, &n, z, status));
-  if (weighted) SUMIX_TRY(sumix_tensor_expect(&in[8], real, 1, &k, z, status));
-  if (learned) SUMIX_TRY(sumix_tensor_expect(&in[9], real, 1, &n, z, status));
+  for (int t = 1; t < (plain ? 2 : 4); t++) SUMIX_TRY(sumix_tensor_expect(&in[t], z->dtype, 2, z->sizes, status));
+  for (int t = 4; t < 7; t++) SUMIX_TRY(sumix_tensor_expect(&in[t], SUMIX_INT64, 1, &n, status));
+  SUMIX_TRY(sumix_tensor_expect(&in[7], real, 1, &n, status));
+  if (weighted) SUMIX_TRY(sumix_tensor_expect(&in[8], real, 1, &k, status));
+  if (learned) SUMIX_TRY(sumix_tensor_expect(&in[9], real, 1, &n, status));
 
   const int ratio = read_enum(args[10], SUMIX_NUM_RATIOS, "ratio", status);
   const int weighting = read_enum(args[11], SUMIX_NUM_WEIGHTINGS, "weighting", status);
@@ -90,7 +90,8 @@ static int sumix_loss(const StableIValue *args, StableIValue *results, struct su
   sumix_scratch_free(&scratch);
   return failed;
 }
-SUMIX_BOXED(sumix_loss, 10)
+SUMIX_BOXED(sumix_loss, "logits", "raw_logits", "uncertainty", "raw_uncertainty", "y_a", "y_b", "perm", "lam", "weight",
+            "learned")
 
 /* The inputs come along unread: autograd then knows that a second derivative would depend on them, and refuses it. */
 static int sumix_loss_backward(const StableIValue *args, StableIValue *results, struct sumix_status *status)
@@ -106,9 +107,9 @@ static int sumix_loss_backward(const StableIValue *args, StableIValue *results, 
   const bool plain = sumix_is_absent(&grads[1]), per_sample = !sumix_is_absent(&grads[3]);
   for (int t = 0; t < 4; t++)
     if (!(t == 1 && plain) && !(t == 3 && !per_sample))
-      SUMIX_TRY(sumix_tensor_expect(&grads[t], real, 2, z.sizes, &z, status));
-  SUMIX_TRY(sumix_tensor_expect(&g, real, per_sample ? 1 : 0, z.sizes, &z, status));
-  SUMIX_TRY(sumix_tensor_expect(&perm, SUMIX_INT64, 1, z.sizes, &z, status));
+      SUMIX_TRY(sumix_tensor_expect(&grads[t], real, 2, z.sizes, status));
+  SUMIX_TRY(sumix_tensor_expect(&g, real, per_sample ? 1 : 0, z.sizes, status));
+  SUMIX_TRY(sumix_tensor_expect(&perm, SUMIX_INT64, 1, z.sizes, status));
 
   struct sumix_loss_backward_args a = {
       .dtype = z.dtype,
@@ -127,7 +128,8 @@ static int sumix_loss_backward(const StableIValue *args, StableIValue *results, 
   SUMIX_TRY(new_gradient(&z, z.dtype, true, &results[2], &a.out_u, status));
   return sumix_run_loss_backward(&z, &a, status);
 }
-SUMIX_BOXED(sumix_loss_backward, 10)
+SUMIX_BOXED(sumix_loss_backward, "grad_loss", "logits", "raw_logits", "uncertainty", "raw_uncertainty", "grad_logits",
+            "grad_uncertainty", "grad_raw", "grad_partner", "perm")
 
 const struct sumix_op_entry sumix_loss_ops[] = {
     {"sumix_loss(Tensor logits, Tensor raw_logits, Tensor uncertainty, Tensor raw_uncertainty, Tensor y_a, Tensor y_b, "

@@ -11,8 +11,8 @@ static int sample_top_k(const StableIValue *args, StableIValue *results, struct 
   const double max_soft = sumix_float(args[3]);
   SUMIX_TRY(sumix_tensor_read(args[0], "seed", &seed, status));
   SUMIX_TRY(sumix_tensor_read_contiguous(args[1], "lam", &lam, status));
-  SUMIX_TRY(sumix_tensor_expect(&lam, SUMIX_FLOAT32, 1, (const int64_t[]){-1}, &lam, status));
-  SUMIX_TRY(sumix_tensor_expect(&seed, SUMIX_INT64, seed.dim, seed.sizes, &lam, status));
+  SUMIX_TRY(sumix_tensor_expect(&lam, SUMIX_FLOAT32, 1, (const int64_t[]){-1}, status));
+  SUMIX_TRY(sumix_tensor_expect(&seed, SUMIX_INT64, seed.dim, seed.sizes, status));
   SUMIX_CHECK(seed.numel == 1, status, "seed must have one element, got %lld", (long long)seed.numel);
   SUMIX_CHECK(size >= 1 && size <= most_pixels, status, "size must be 1 to %lld pixels, got %lld",
               (long long)most_pixels, (long long)size);
@@ -34,7 +34,7 @@ static int sample_top_k(const StableIValue *args, StableIValue *results, struct 
                                 },
                                 status);
 }
-SUMIX_BOXED(sample_top_k, 2)
+SUMIX_BOXED(sample_top_k, "seed", "lam")
 
 static int mask_top_k(const StableIValue *args, StableIValue *results, struct sumix_status *status)
 {
@@ -43,13 +43,13 @@ static int mask_top_k(const StableIValue *args, StableIValue *results, struct su
   SUMIX_TRY(sumix_tensor_read_contiguous(args[1], "k", &k, status));
   SUMIX_TRY(sumix_tensor_read_contiguous(args[2], "soft", &soft, status));
   SUMIX_CHECK(grey.dim >= 1, status, "grey must have a batch dimension");
-  SUMIX_TRY(sumix_tensor_expect(&grey, SUMIX_FLOAT32, grey.dim, grey.sizes, &grey, status));
+  SUMIX_TRY(sumix_tensor_expect(&grey, SUMIX_FLOAT32, grey.dim, grey.sizes, status));
   const int64_t n = grey.sizes[0], size = n > 0 ? grey.numel / n : 0;
   SUMIX_CHECK(size <= most_pixels, status, "grey must have at most %lld pixels an image, got %lld",
               (long long)most_pixels, (long long)size);
-  SUMIX_TRY(sumix_tensor_expect(&k, SUMIX_INT64, 1, &n, &grey, status));
+  SUMIX_TRY(sumix_tensor_expect(&k, SUMIX_INT64, 1, &n, status));
   const bool hard = sumix_is_absent(&soft);
-  if (!hard) SUMIX_TRY(sumix_tensor_expect(&soft, SUMIX_INT64, 1, &n, &grey, status));
+  if (!hard) SUMIX_TRY(sumix_tensor_expect(&soft, SUMIX_INT64, 1, &n, status));
   SUMIX_TRY(sumix_tensor_new(&grey, SUMIX_FLOAT32, grey.dim, grey.sizes, NULL, &results[0], &mask, status));
   struct sumix_mask_top_k_args to_run = {
       .n = n,
@@ -66,7 +66,7 @@ static int mask_top_k(const StableIValue *args, StableIValue *results, struct su
   sumix_scratch_free(&scratch);
   return failed;
 }
-SUMIX_BOXED(mask_top_k, 3)
+SUMIX_BOXED(mask_top_k, "grey", "k", "soft")
 
 const struct sumix_op_entry sumix_mask_ops[] = {
     {"sample_top_k(Tensor seed, Tensor lam, SymInt size, float max_soft) -> (Tensor, Tensor, Tensor)", "sample_top_k",

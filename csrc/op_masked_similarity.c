@@ -28,14 +28,14 @@ static int read_features(StableIValue argument, bool tokens, int64_t places, str
   return 0;
 }
 
-static int read_mask(const struct sumix_tensor *mask, const struct sumix_tensor *x,
-                     struct sumix_masked_similarity_args *a, struct sumix_status *status)
+static int read_mask(const struct sumix_tensor *mask, struct sumix_masked_similarity_args *a,
+                     struct sumix_status *status)
 {
   if (sumix_is_absent(mask)) return 0;
   SUMIX_CHECK(mask->dtype == SUMIX_FLOAT32 || mask->dtype == SUMIX_UINT8, status, "mask must be float32 or uint8");
   a->mask_is_constant = mask->dim == 3 && mask->sizes[1] == 1 && mask->sizes[2] == 1;
   const int64_t sizes[] = {a->n, a->mask_is_constant ? 1 : a->height, a->mask_is_constant ? 1 : a->width};
-  SUMIX_TRY(sumix_tensor_expect(mask, mask->dtype, 3, sizes, x, status));
+  SUMIX_TRY(sumix_tensor_expect(mask, mask->dtype, 3, sizes, status));
   a->mask = mask->data;
   a->mask_dtype = mask->dtype;
   return 0;
@@ -74,23 +74,23 @@ static int masked_similarity(const StableIValue *args, StableIValue *results, st
   if (a.evidence == SUMIX_EVIDENCE_OBJECT)
     SUMIX_CHECK(a.d == 1 && a.frames == 1 && !a.channels_last, status, "objects must have one channel");
   if (a.evidence == SUMIX_EVIDENCE_CAM) {
-    SUMIX_TRY(sumix_tensor_expect(&in[1], real, 2, (const int64_t[]){-1, a.d}, x, status));
-    SUMIX_TRY(sumix_tensor_expect(&in[2], SUMIX_INT64, 1, &a.n, x, status));
+    SUMIX_TRY(sumix_tensor_expect(&in[1], real, 2, (const int64_t[]){-1, a.d}, status));
+    SUMIX_TRY(sumix_tensor_expect(&in[2], SUMIX_INT64, 1, &a.n, status));
     a.class_weight = in[1].data;
     a.k = in[1].sizes[0];
     a.labels = in[2].data;
   }
-  SUMIX_TRY(sumix_tensor_expect(&in[3], SUMIX_INT64, 1, &a.n, x, status));
-  SUMIX_TRY(sumix_tensor_expect(&in[4], real, 1, &a.n, x, status));
+  SUMIX_TRY(sumix_tensor_expect(&in[3], SUMIX_INT64, 1, &a.n, status));
+  SUMIX_TRY(sumix_tensor_expect(&in[4], real, 1, &a.n, status));
   a.perm = in[3].data;
   a.lam = in[4].data;
   if (!sumix_is_absent(&in[5])) {
-    SUMIX_TRY(sumix_tensor_expect(&in[5], SUMIX_INT64, 2, (const int64_t[]){a.n, 4}, x, status));
+    SUMIX_TRY(sumix_tensor_expect(&in[5], SUMIX_INT64, 2, (const int64_t[]){a.n, 4}, status));
     a.box = in[5].data;
   }
-  SUMIX_TRY(read_mask(&in[6], x, &a, status));
+  SUMIX_TRY(read_mask(&in[6], &a, status));
   if (!sumix_is_absent(&in[7])) {
-    SUMIX_TRY(sumix_tensor_expect(&in[7], SUMIX_INT64, 1, &a.n, x, status));
+    SUMIX_TRY(sumix_tensor_expect(&in[7], SUMIX_INT64, 1, &a.n, status));
     SUMIX_CHECK(a.box != NULL, status, "resize needs a box");
     a.resize = in[7].data;
   }
@@ -105,7 +105,7 @@ static int masked_similarity(const StableIValue *args, StableIValue *results, st
   sumix_scratch_free(&scratch);
   return failed;
 }
-SUMIX_BOXED(masked_similarity, 8)
+SUMIX_BOXED(masked_similarity, "features", "class_weight", "labels", "perm", "lam", "box", "mask", "resize")
 
 const struct sumix_op_entry sumix_masked_similarity_ops[] = {
     {"masked_similarity(Tensor features, Tensor class_weight, Tensor labels, Tensor perm, Tensor lam, Tensor box, "

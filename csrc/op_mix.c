@@ -8,7 +8,7 @@ static int read_ratios(const StableIValue *args, const struct sumix_tensor *x, s
                        struct sumix_tensor *perm, struct sumix_status *status)
 {
   SUMIX_TRY(sumix_tensor_read_contiguous(args[1], "lam", lam, status));
-  SUMIX_TRY(sumix_tensor_expect(lam, SUMIX_FLOAT32, 1, x->sizes, x, status));
+  SUMIX_TRY(sumix_tensor_expect(lam, SUMIX_FLOAT32, 1, x->sizes, status));
   return read_indices(args[2], "perm", x, perm, status);
 }
 
@@ -23,7 +23,7 @@ static int mix_box(const StableIValue *args, StableIValue *results, struct sumix
   SUMIX_TRY(sumix_tensor_new(&x, x.dtype, x.dim, x.sizes, x.strides, &results[0], &out, status));
   return sumix_run_mix_box(&x, &(struct sumix_mix_box_args){layout, x.data, box.data, perm.data, out.data}, status);
 }
-SUMIX_BOXED(mix_box, 3)
+SUMIX_BOXED(mix_box, "x", "box", "perm")
 
 static int mix_box_backward(const StableIValue *args, StableIValue *results, struct sumix_status *status)
 {
@@ -38,7 +38,7 @@ static int mix_box_backward(const StableIValue *args, StableIValue *results, str
   return sumix_run_mix_box_backward(
       &g, &(struct sumix_mix_box_backward_args){g.dtype, layout, g.data, box.data, perm.data, grad_x.data}, status);
 }
-SUMIX_BOXED(mix_box_backward, 3)
+SUMIX_BOXED(mix_box_backward, "grad_out", "box", "perm")
 
 static int mix_linear(const StableIValue *args, StableIValue *results, struct sumix_status *status)
 {
@@ -52,7 +52,7 @@ static int mix_linear(const StableIValue *args, StableIValue *results, struct su
   return sumix_run_mix_linear(
       &x, &(struct sumix_mix_linear_args){x.dtype, n, size, x.data, lam.data, perm.data, out.data}, status);
 }
-SUMIX_BOXED(mix_linear, 3)
+SUMIX_BOXED(mix_linear, "x", "lam", "perm")
 
 static int mix_linear_backward(const StableIValue *args, StableIValue *results, struct sumix_status *status)
 {
@@ -66,7 +66,7 @@ static int mix_linear_backward(const StableIValue *args, StableIValue *results, 
   return sumix_run_mix_linear_backward(
       &g, &(struct sumix_mix_linear_backward_args){g.dtype, n, size, g.data, lam.data, perm.data, grad_x.data}, status);
 }
-SUMIX_BOXED(mix_linear_backward, 3)
+SUMIX_BOXED(mix_linear_backward, "grad_out", "lam", "perm")
 
 static int soft_labels(const StableIValue *args, StableIValue *results, struct sumix_status *status)
 {
@@ -76,9 +76,9 @@ static int soft_labels(const StableIValue *args, StableIValue *results, struct s
   SUMIX_TRY(sumix_tensor_read_contiguous(args[0], "y_a", &y_a, status));
   SUMIX_TRY(sumix_tensor_read_contiguous(args[1], "y_b", &y_b, status));
   SUMIX_TRY(sumix_tensor_read_contiguous(args[2], "lam", &lam, status));
-  SUMIX_TRY(sumix_tensor_expect(&y_a, SUMIX_INT64, 1, (const int64_t[]){-1}, &y_a, status));
-  SUMIX_TRY(sumix_tensor_expect(&y_b, SUMIX_INT64, 1, y_a.sizes, &y_a, status));
-  SUMIX_TRY(sumix_tensor_expect(&lam, SUMIX_FLOAT32, 1, y_a.sizes, &y_a, status));
+  SUMIX_TRY(sumix_tensor_expect(&y_a, SUMIX_INT64, 1, (const int64_t[]){-1}, status));
+  SUMIX_TRY(sumix_tensor_expect(&y_b, SUMIX_INT64, 1, y_a.sizes, status));
+  SUMIX_TRY(sumix_tensor_expect(&lam, SUMIX_FLOAT32, 1, y_a.sizes, status));
   SUMIX_CHECK(k > 0, status, "num_classes must be at least 1, got %lld", (long long)k);
   SUMIX_CHECK(smoothing >= 0 && smoothing <= 1, status, "label_smoothing must be 0 to 1, got %g", smoothing);
   const int64_t n = y_a.sizes[0];
@@ -86,7 +86,7 @@ static int soft_labels(const StableIValue *args, StableIValue *results, struct s
   return sumix_run_soft_labels(
       &y_a, &(struct sumix_soft_labels_args){n, k, y_a.data, y_b.data, lam.data, smoothing, soft.data}, status);
 }
-SUMIX_BOXED(soft_labels, 3)
+SUMIX_BOXED(soft_labels, "y_a", "y_b", "lam")
 
 const struct sumix_op_entry sumix_mix_ops[] = {
     {"mix_box(Tensor x, Tensor box, Tensor perm) -> Tensor", "mix_box", boxed_mix_box},

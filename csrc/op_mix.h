@@ -18,7 +18,7 @@ static inline int layout_of(const struct sumix_tensor *x, int64_t itemsize, stru
 {
   SUMIX_TRY(expect_dense(x, status));
   SUMIX_CHECK(x->dim >= 3, status, "%s must be (N, ..., H, W), got %lld dimensions", x->name, (long long)x->dim);
-  int64_t outer = 1;
+  int64_t outer = x->numel > 0;  // without pixels there is no plane to go through, however many x says it has
   for (int64_t d = 1; d < x->dim - 2; d++) outer *= x->sizes[d];
   *layout = (struct sumix_layout){x->sizes[0], outer, x->sizes[x->dim - 2], x->sizes[x->dim - 1], itemsize};
   if (x->numel > 0 && !sumix_is_contiguous(x)) {
@@ -33,7 +33,7 @@ static inline int read_box(StableIValue argument, const struct sumix_tensor *x, 
                            struct sumix_status *status)
 {
   SUMIX_TRY(sumix_tensor_read_contiguous(argument, "box", box, status));
-  return sumix_tensor_expect(box, SUMIX_INT64, 2, (const int64_t[]){x->sizes[0], 4}, x, status);
+  return sumix_tensor_expect(box, SUMIX_INT64, 2, (const int64_t[]){x->sizes[0], 4}, status);
 }
 
 /* (n) beside x's n samples: partners, or ways to resize. */
@@ -41,19 +41,19 @@ static inline int read_indices(StableIValue argument, const char *name, const st
                                struct sumix_tensor *indices, struct sumix_status *status)
 {
   SUMIX_TRY(sumix_tensor_read_contiguous(argument, name, indices, status));
-  return sumix_tensor_expect(indices, SUMIX_INT64, 1, x->sizes, x, status);
+  return sumix_tensor_expect(indices, SUMIX_INT64, 1, x->sizes, status);
 }
 
 /* A mask over x's pixels: (n, height, width), or (n, 1, 1) for one weight a sample; float32 or bool. */
-static inline int read_mask(StableIValue argument, const struct sumix_tensor *x, const struct sumix_layout *l,
-                            struct sumix_mask *mask, struct sumix_status *status)
+static inline int read_mask(StableIValue argument, const struct sumix_layout *l, struct sumix_mask *mask,
+                            struct sumix_status *status)
 {
   struct sumix_tensor m;
   SUMIX_TRY(sumix_tensor_read_contiguous(argument, "mask", &m, status));
   const bool binary = m.torch_dtype == libtorch.aoti_torch_dtype_bool();
   const bool uniform = m.dim == 3 && m.sizes[1] == 1 && m.sizes[2] == 1;
   const int64_t sizes[] = {l->n, uniform ? 1 : l->height, uniform ? 1 : l->width};
-  SUMIX_TRY(sumix_tensor_expect(&m, binary ? m.dtype : SUMIX_FLOAT32, 3, sizes, x, status));
+  SUMIX_TRY(sumix_tensor_expect(&m, binary ? m.dtype : SUMIX_FLOAT32, 3, sizes, status));
   *mask = (struct sumix_mask){m.data, binary, uniform};
   return 0;
 }

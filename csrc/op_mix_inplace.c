@@ -42,7 +42,7 @@ static int mix_box_(const StableIValue *args, StableIValue *results, struct sumi
   SUMIX_TRY(sumix_tensor_read(args[0], "x", &x, status));
   return inplace(&x, args[1], NULL, args[2], status);
 }
-SUMIX_BOXED(mix_box_, 3)
+SUMIX_BOXED(mix_box_, "x", "box", "perm")
 
 static int mix_resize_(const StableIValue *args, StableIValue *results, struct sumix_status *status)
 {
@@ -53,7 +53,7 @@ static int mix_resize_(const StableIValue *args, StableIValue *results, struct s
   SUMIX_TRY(read_indices(args[2], "resize", &x, &resize, status));
   return inplace(&x, args[1], &resize, args[3], status);
 }
-SUMIX_BOXED(mix_resize_, 4)
+SUMIX_BOXED(mix_resize_, "x", "box", "resize", "perm")
 
 const struct sumix_op_entry sumix_mix_inplace_ops[] = {
     {"mix_box_(Tensor(a!) x, Tensor box, Tensor perm) -> ()", "mix_box_", boxed_mix_box_},

@@ -10,7 +10,7 @@ static int mix_mask(const StableIValue *args, StableIValue *results, struct sumi
   SUMIX_TRY(sumix_tensor_read(args[0], "x", &x, status));
   const int64_t element = (int64_t)libtorch.aoti_torch_dtype_element_size(x.torch_dtype);
   SUMIX_TRY(layout_of(&x, element, &layout, status));
-  SUMIX_TRY(read_mask(args[1], &x, &layout, &mask, status));
+  SUMIX_TRY(read_mask(args[1], &layout, &mask, status));
   SUMIX_CHECK(mask.binary || x.dtype != SUMIX_OTHER, status,
               "x must be floating point or an integer unless the mask is bool");
   SUMIX_TRY(read_indices(args[2], "perm", &x, &perm, status));
@@ -18,7 +18,7 @@ static int mix_mask(const StableIValue *args, StableIValue *results, struct sumi
   return sumix_run_mix_mask(
       &x, &(struct sumix_mix_mask_args){x.dtype, layout, element, x.data, mask, perm.data, out.data}, status);
 }
-SUMIX_BOXED(mix_mask, 3)
+SUMIX_BOXED(mix_mask, "x", "mask", "perm")
 
 static int mix_mask_backward(const StableIValue *args, StableIValue *results, struct sumix_status *status)
 {
@@ -28,13 +28,13 @@ static int mix_mask_backward(const StableIValue *args, StableIValue *results, st
   SUMIX_TRY(sumix_tensor_read(args[0], "grad_out", &g, status));
   SUMIX_CHECK(sumix_is_floating(g.dtype), status, "grad_out must be float16, bfloat16, float32 or float64");
   SUMIX_TRY(layout_of(&g, (int64_t)sumix_dtype_size(g.dtype), &layout, status));
-  SUMIX_TRY(read_mask(args[1], &g, &layout, &mask, status));
+  SUMIX_TRY(read_mask(args[1], &layout, &mask, status));
   SUMIX_TRY(read_indices(args[2], "perm", &g, &perm, status));
   SUMIX_TRY(sumix_tensor_new(&g, g.dtype, g.dim, g.sizes, g.strides, &results[0], &grad_x, status));
   return sumix_run_mix_mask_backward(
       &g, &(struct sumix_mix_mask_backward_args){g.dtype, layout, g.data, mask, perm.data, grad_x.data}, status);
 }
-SUMIX_BOXED(mix_mask_backward, 3)
+SUMIX_BOXED(mix_mask_backward, "grad_out", "mask", "perm")
 
 const struct sumix_op_entry sumix_mix_mask_ops[] = {
     {"mix_mask(Tensor x, Tensor mask, Tensor perm) -> Tensor", "mix_mask", boxed_mix_mask},

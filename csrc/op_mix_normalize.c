@@ -18,7 +18,7 @@ static int read_channels(StableIValue argument, const char *name, const struct s
                          struct sumix_tensor *values, struct sumix_status *status)
 {
   SUMIX_TRY(sumix_tensor_read_contiguous(argument, name, values, status));
-  return sumix_tensor_expect(values, SUMIX_FLOAT32, 1, x->sizes + 1, x, status);
+  return sumix_tensor_expect(values, SUMIX_FLOAT32, 1, x->sizes + 1, status);
 }
 
 static int mix_normalize(const StableIValue *args, StableIValue *results, struct sumix_status *status)
@@ -43,7 +43,7 @@ static int mix_normalize(const StableIValue *args, StableIValue *results, struct
     SUMIX_TRY(read_indices(args[2], "resize", &x, &resize, status));
     how.resize = resize.data;
   }
-  if (!no_mask) SUMIX_TRY(read_mask(args[3], &x, &how.layout, &how.mask, status));
+  if (!no_mask) SUMIX_TRY(read_mask(args[3], &how.layout, &how.mask, status));
   SUMIX_TRY(read_indices(args[4], "perm", &x, &perm, status));
   SUMIX_TRY(read_channels(args[5], "mean", &x, &mean, status));
   SUMIX_TRY(read_channels(args[6], "std", &x, &std, status));
@@ -57,7 +57,7 @@ static int mix_normalize(const StableIValue *args, StableIValue *results, struct
   how.out = out.data;
   return sumix_run_mix_normalize(&x, &how, status);
 }
-SUMIX_BOXED(mix_normalize, 7)
+SUMIX_BOXED(mix_normalize, "x", "box", "resize", "mask", "perm", "mean", "std")
 
 const struct sumix_op_entry sumix_mix_normalize_ops[] = {
     {"mix_normalize(Tensor x, Tensor box, Tensor resize, Tensor mask, Tensor perm, Tensor mean, Tensor std, int dtype) "

@@ -23,7 +23,7 @@ static int mix_resize(const StableIValue *args, StableIValue *results, struct su
       &x, &(struct sumix_mix_resize_args){x.dtype, layout, element, x.data, box.data, resize.data, perm.data, out.data},
       status);
 }
-SUMIX_BOXED(mix_resize, 4)
+SUMIX_BOXED(mix_resize, "x", "box", "resize", "perm")
 
 static int mix_resize_backward(const StableIValue *args, StableIValue *results, struct sumix_status *status)
 {
@@ -39,7 +39,7 @@ static int mix_resize_backward(const StableIValue *args, StableIValue *results, 
       &(struct sumix_mix_resize_backward_args){g.dtype, layout, g.data, box.data, resize.data, perm.data, grad_x.data},
       status);
 }
-SUMIX_BOXED(mix_resize_backward, 4)
+SUMIX_BOXED(mix_resize_backward, "grad_out", "box", "resize", "perm")
 
 const struct sumix_op_entry sumix_mix_resize_ops[] = {
     {"mix_resize(Tensor x, Tensor box, Tensor resize, Tensor perm) -> Tensor", "mix_resize", boxed_mix_resize},

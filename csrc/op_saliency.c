@@ -2,13 +2,13 @@
 #include "device.h"
 #include "ops.h"
 
-static int read_scale(StableIValue argument, const char *name, const struct sumix_tensor *x, int64_t channels,
-                      struct sumix_tensor *scale, struct sumix_status *status)
+static int read_scale(StableIValue argument, const char *name, int64_t channels, struct sumix_tensor *scale,
+                      struct sumix_status *status)
 {
   SUMIX_TRY(sumix_tensor_read_contiguous(argument, name, scale, status));
   SUMIX_CHECK(scale->dim == 1 && (scale->sizes[0] == 0 || scale->sizes[0] == channels), status,
               "%s must be (%lld,), a number a channel, or (0,)", name, (long long)channels);
-  return sumix_tensor_expect(scale, SUMIX_FLOAT32, 1, scale->sizes, x, status);
+  return sumix_tensor_expect(scale, SUMIX_FLOAT32, 1, scale->sizes, status);
 }
 
 /* All of the kernel's arguments but its outputs. */
@@ -27,8 +27,8 @@ static int read_images(const StableIValue *args, struct sumix_tensor *x, struct 
               "x must have at most 2^30 pixels in an image");
   const bool contiguous = sumix_is_contiguous(x);
   SUMIX_CHECK(contiguous || sumix_is_channels_last(x), status, "x must be contiguous or channels_last");
-  SUMIX_TRY(read_scale(args[1], "mean", x, channels, &mean, status));
-  SUMIX_TRY(read_scale(args[2], "std", x, channels, &std, status));
+  SUMIX_TRY(read_scale(args[1], "mean", channels, &mean, status));
+  SUMIX_TRY(read_scale(args[2], "std", channels, &std, status));
   SUMIX_CHECK(mean.numel == std.numel, status, "mean and std belong together, got one of them");
   *images = (struct sumix_saliency_args){
       .dtype = x->dtype,
@@ -65,7 +65,7 @@ static int saliency(const StableIValue *args, StableIValue *results, struct sumi
   images.map = map.data;
   return run(&x, &images, status);
 }
-SUMIX_BOXED(saliency, 3)
+SUMIX_BOXED(saliency, "x", "mean", "std")
 
 static int saliency_peak(const StableIValue *args, StableIValue *results, struct sumix_status *status)
 {
@@ -77,7 +77,7 @@ static int saliency_peak(const StableIValue *args, StableIValue *results, struct
   images.peak = peak.data;
   return run(&x, &images, status);
 }
-SUMIX_BOXED(saliency_peak, 3)
+SUMIX_BOXED(saliency_peak, "x", "mean", "std")
 
 const struct sumix_op_entry sumix_saliency_ops[] = {
     {"saliency(Tensor x, Tensor mean, Tensor std, bool bgr) -> Tensor", "saliency", boxed_saliency},

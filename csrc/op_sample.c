@@ -7,7 +7,7 @@
 static int read_seed(StableIValue argument, struct sumix_tensor *seed, struct sumix_status *status)
 {
   SUMIX_TRY(sumix_tensor_read(argument, "seed", seed, status));
-  SUMIX_TRY(sumix_tensor_expect(seed, SUMIX_INT64, seed->dim, seed->sizes, seed, status));
+  SUMIX_TRY(sumix_tensor_expect(seed, SUMIX_INT64, seed->dim, seed->sizes, status));
   SUMIX_CHECK(seed->numel == 1, status, "seed must have one element, got %lld", (long long)seed->numel);
   return 0;
 }
@@ -52,7 +52,7 @@ static int sample_lam(const StableIValue *args, StableIValue *results, struct su
   a.seed = seed.data, a.lam = lam.data;
   return sumix_run_sample_lam(&seed, &a, status);
 }
-SUMIX_BOXED(sample_lam, 1)
+SUMIX_BOXED(sample_lam, "seed")
 
 static int sample_perm(const StableIValue *args, StableIValue *results, struct sumix_status *status)
 {
@@ -66,13 +66,12 @@ static int sample_perm(const StableIValue *args, StableIValue *results, struct s
   SUMIX_CHECK(partners >= 0 && partners < SUMIX_NUM_PARTNERS, status, "partners must be 0 to %d, got %lld",
               SUMIX_NUM_PARTNERS - 1, (long long)partners);
   a.partners = (enum sumix_partners)partners;
-  if (a.partners == SUMIX_PARTNERS_CROSS_CLASS)
-    SUMIX_TRY(sumix_tensor_expect(&labels, SUMIX_INT64, 1, &a.n, &seed, status));
+  if (a.partners == SUMIX_PARTNERS_CROSS_CLASS) SUMIX_TRY(sumix_tensor_expect(&labels, SUMIX_INT64, 1, &a.n, status));
   SUMIX_TRY(sumix_tensor_new(&seed, SUMIX_INT64, 1, &a.n, NULL, &results[0], &perm, status));
   a.seed = seed.data, a.labels = labels.data, a.perm = perm.data;
   return sumix_run_sample_perm(&seed, &a, status);
 }
-SUMIX_BOXED(sample_perm, 2)
+SUMIX_BOXED(sample_perm, "seed", "labels")
 
 static int sample_box(const StableIValue *args, StableIValue *results, struct sumix_status *status)
 {
@@ -101,7 +100,7 @@ static int sample_box(const StableIValue *args, StableIValue *results, struct su
   a.seed = seed.data, a.box = box.data, a.lam = lam.data;
   return sumix_run_sample_box(&seed, &a, status);
 }
-SUMIX_BOXED(sample_box, 1)
+SUMIX_BOXED(sample_box, "seed")
 
 static int cut_box(const StableIValue *args, StableIValue *results, struct sumix_status *status)
 {
@@ -110,15 +109,15 @@ static int cut_box(const StableIValue *args, StableIValue *results, struct sumix
   SUMIX_TRY(sumix_tensor_read_contiguous(args[0], "lam", &lam, status));
   SUMIX_TRY(sumix_tensor_read_contiguous(args[1], "centre", &centre, status));
   SUMIX_TRY(read_image(args + 2, &a.height, &a.width, status));
-  SUMIX_TRY(sumix_tensor_expect(&lam, SUMIX_FLOAT32, 1, (const int64_t[]){-1}, &lam, status));
+  SUMIX_TRY(sumix_tensor_expect(&lam, SUMIX_FLOAT32, 1, (const int64_t[]){-1}, status));
   a.n = lam.sizes[0];
-  SUMIX_TRY(sumix_tensor_expect(&centre, SUMIX_INT64, 2, (const int64_t[]){a.n, 2}, &lam, status));
+  SUMIX_TRY(sumix_tensor_expect(&centre, SUMIX_INT64, 2, (const int64_t[]){a.n, 2}, status));
   SUMIX_TRY(sumix_tensor_new(&lam, SUMIX_INT64, 2, (const int64_t[]){a.n, 4}, NULL, &results[0], &box, status));
   SUMIX_TRY(sumix_tensor_new(&lam, SUMIX_FLOAT32, 1, &a.n, NULL, &results[1], &exact_lam, status));
   a.lam = lam.data, a.centre = centre.data, a.box = box.data, a.exact_lam = exact_lam.data;
   return sumix_run_cut_box(&lam, &a, status);
 }
-SUMIX_BOXED(cut_box, 2)
+SUMIX_BOXED(cut_box, "lam", "centre")
 
 static int new_noise(const StableIValue *args, StableIValue *results, struct sumix_tensor *seed,
                      struct sumix_sample_noise_args *a, struct sumix_status *status)
@@ -141,7 +140,7 @@ static int sample_uniform(const StableIValue *args, StableIValue *results, struc
   SUMIX_TRY(new_noise(args, results, &seed, &a.noise, status));
   return sumix_run_sample_uniform(&seed, &a, status);
 }
-SUMIX_BOXED(sample_uniform, 1)
+SUMIX_BOXED(sample_uniform, "seed")
 
 static int sample_normal(const StableIValue *args, StableIValue *results, struct sumix_status *status)
 {
@@ -150,7 +149,7 @@ static int sample_normal(const StableIValue *args, StableIValue *results, struct
   SUMIX_TRY(new_noise(args, results, &seed, &a.noise, status));
   return sumix_run_sample_normal(&seed, &a, status);
 }
-SUMIX_BOXED(sample_normal, 1)
+SUMIX_BOXED(sample_normal, "seed")
 
 static int sample_seed(const StableIValue *args, StableIValue *results, struct sumix_status *status)
 {
@@ -161,7 +160,7 @@ static int sample_seed(const StableIValue *args, StableIValue *results, struct s
   SUMIX_TRY(sumix_tensor_new(&seed, SUMIX_INT64, 1, &n, NULL, &results[0], &seeds, status));
   return sumix_run_sample_seed(&seed, &(struct sumix_sample_seed_args){seed.data, n, seeds.data}, status);
 }
-SUMIX_BOXED(sample_seed, 1)
+SUMIX_BOXED(sample_seed, "seed")
 
 const struct sumix_op_entry sumix_sample_ops[] = {
     {"sample_lam(Tensor seed, SymInt n, float alpha, float p) -> Tensor", "sample_lam", boxed_sample_lam},

@@ -67,7 +67,7 @@ class Rows:
     def __getitem__(self, rows: Any) -> Self:
         """Some of the samples: a slice, a tensor or list of their numbers, or a bool mask (N,)."""
         if isinstance(rows, list):
-            rows = torch.tensor(rows, dtype=None if rows else torch.int64)
+            rows = torch.tensor(rows, dtype=None if rows else torch.int64, device="cpu")
         if not isinstance(rows, slice) and not (isinstance(rows, Tensor) and rows.ndim == 1):
             kind = type(self).__name__
             raise TypeError(

@@ -256,7 +256,7 @@ def _preparation(model: nn.Module, images: Tensor, mean: Any, std: Any) -> Calla
     """From pixels to what the model takes: normalised, in its dtype, on its device."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    like = next((p for p in model.parameters() if p.is_floating_point()), images.new_empty(0, dtype=torch.float32))
     scales = []
     for name, value in (("mean", mean), ("std", std)):
         value = checks.per_channel(value, name)

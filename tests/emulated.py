@@ -59,6 +59,7 @@ def load():
     return torch.ops.sumix_emulated, ctypes.CDLL(str(library)).sumix_emulated_order
 
 
-def replace():
-    library = build("build/extension/sumix.so", PYTHON_INCLUDE=sysconfig.get_path("include"))
+def replace(library: pathlib.Path | None = None):
+    """Put a build of the extension, that of the emulated kernels unless another is given, in the place of sumix._C."""
+    library = library or build("build/extension/sumix.so", PYTHON_INCLUDE=sysconfig.get_path("include"))
     sys.modules["sumix._C"] = _load(library, "sumix._C")

@@ -128,6 +128,36 @@ def test_finite_for_any_finite_logits(ratio, plain, dtype, spread):
     compare(arguments, {torch.float64: 1e-11, torch.float32: 1e-4}[dtype], ratio=ratio)
 
 
+def at_the_cap(dtype, plain, below):
+    """Exponents -(u + v) of 80 in column 1, of less in column 2, and of 0."""
+    sums = torch.tensor([[0, -80, -below]] * 2, dtype=dtype)
+    rows = [sums / 2, sums / 2, None, None] if plain else [sums, sums, sums, torch.zeros_like(sums)]
+    y, perm = torch.tensor([1, 2]), torch.tensor([1, 0])
+    rows = [None if t is None else t.clone().requires_grad_() for t in rows]
+    return [*rows, y, y[perm], perm, torch.full((2,), 0.5)]
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_the_cap_itself_has_no_gradient(reduction, dtype, plain):
+    arguments = at_the_cap(dtype, plain, 79.0)
+    compare(arguments, 10 * TOLERANCE[dtype], ratio="area", reduction=reduction)
+
+    absent = torch.empty(0, dtype=dtype)
+    rows = [absent if t is None else t.detach() for t in arguments[:4]]
+    numbers = (RATIOS.index("area"), 0, REDUCTIONS.index(reduction), 0.5, 1.0, 0.0, -100, True)
+    call = (*rows, *arguments[4:7], arguments[7].to(dtype), absent, absent, *numbers)
+    for mine, wanted in zip(reference.sumix_loss_explicit(*call), torch.ops.sumix.sumix_loss(*call), strict=True):
+        assert_near(mine.double(), wanted.double(), 10 * TOLERANCE[dtype])
+
+    for form in (ops.sumix_loss, reference.sumix_loss):  # the next number has one
+        arguments = at_the_cap(dtype, plain, math.nextafter(80, 0) if dtype is torch.float64 else 80 - 2**-17)
+        loss = form(*arguments, ratio="area", reduction=reduction)[0].sum()
+        (grad,) = torch.autograd.grad(loss, leaves(arguments)[-1])
+        assert (grad[:, 1] == 0).all() and grad[1, 2].abs() > 1e34
+
+
 def test_the_published_loss_overflows_where_ours_does_not():
     z = torch.full((2, 3), -50.0)
     y, perm = torch.tensor([0, 1]), torch.tensor([1, 0])

@@ -72,6 +72,23 @@ def test_bad_input_is_named(name, value, error):
         ops.masked_similarity(**{**GOOD, name: value})
 
 
+@pytest.mark.parametrize("evidence", ["feature", "object"])
+@pytest.mark.parametrize("boxed", [False, True])
+@pytest.mark.parametrize("value", [math.nan, -math.nan, math.inf, -math.inf, -0.5, 1.5])
+def test_one_value_a_mask_is_checked_as_the_whole_mask_is(value, boxed, evidence):
+    """Not taken for another kind of mask: there would be nothing to read."""
+    n, size = 64, (224, 224)
+    how = {"size": size, "evidence": evidence}
+    if boxed:
+        how["box"] = torch.tensor([[0, 0, 100, 100]]).repeat(n, 1)
+    maps = torch.rand(n, 7, 7) if evidence == "object" else torch.rand(n, 8, 7, 7)
+    mask = torch.full((n, 1, 1), 0.5)
+    ops.masked_similarity(maps, torch.arange(n), torch.rand(n), mask=mask, **how)
+    mask[n - 1] = value
+    with pytest.raises(ValueError, match=r"mask\[63\] has values outside 0 to 1, or NaN"):
+        ops.masked_similarity(maps, torch.arange(n), torch.rand(n), mask=mask, **how)
+
+
 def test_missing_input_is_named():
     features, perm, lam = (GOOD[name] for name in ("features", "perm", "lam"))
     with pytest.raises(ValueError, match="size must be given with box"):

@@ -14,7 +14,8 @@
  *   loss = mean(classification) + gamma mean(regulariser)
  *
  * The minimum is ours: without it t overflows, and the published loss becomes inf or NaN, for logits around -45 in the
- * plain form (u = r, v = z). Below it nothing differs. No gradient flows through alpha or lam~.
+ * plain form (u = r, v = z). Below 80 nothing differs; from 80 on t is constant, and the gradient through it 0. No
+ * gradient flows through alpha or lam~.
  *
  *   dL/dz  = m - lam~ e_{y_a} - (1 - lam~) e_{y_b}
  *   dL/dt  = softmax(t) - e_{y_a}, dt/du = -t:  own share of du[i], partner's share of du[perm[i]], and both of dv[i]

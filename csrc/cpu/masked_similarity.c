@@ -227,10 +227,10 @@ static void set_shares(const struct sumix_masked_similarity_args *a, int64_t i, 
   set_real(a->dtype, a->ratio, i, sum == 0 ? real_at(a->dtype, a->lam, i) : own / sum);
 }
 
-/* What sample i keeps of its own image outside its box, where that is the same everywhere; else a NaN. */
+/* What sample i keeps of its own image outside its box, where that is the same everywhere. */
 static double constant_mask(const struct sumix_masked_similarity_args *a, int64_t i)
 {
-  if (a->mask != NULL) return a->mask_is_constant ? mask_value(a, i) : (double)NAN;
+  if (a->mask != NULL) return mask_value(a, i);
   return a->box != NULL ? 1 : real_at(a->dtype, a->lam, i);
 }
 
@@ -246,14 +246,15 @@ static void share_rows(int64_t begin, int64_t end, void *context)
     static const int64_t no_box[4] = {0, 0, 0, 0};
     const int64_t *box = a->box != NULL ? a->box + 4 * i : no_box;
     const bool pasted = box[0] < box[2] && box[1] < box[3];
-    const double value = constant_mask(a, i);
-    if (a->mask != NULL && a->mask_is_constant && !(value >= 0 && value <= 1)) task->found[i] |= MASK_OUT_OF_RANGE;
+    const bool constant = a->mask == NULL || a->mask_is_constant;
+    const double value = constant ? constant_mask(a, i) : 0;
+    if (!(value >= 0 && value <= 1)) task->found[i] |= MASK_OUT_OF_RANGE;
     if (a->evidence == SUMIX_EVIDENCE_OBJECT) evidence_of(task, i, i, scratch);  // checks it, used or not
-    if (value == value && !pasted) {
+    if (constant && !pasted) {
       set_shares(a, i, value, 1 - value);
       continue;
     }
-    if (value == value)
+    if (constant)
       average_box(a, box, value, kept);
     else if (!average_mask(a, i, pasted ? box : no_box, kept, column))
       task->found[i] |= MASK_OUT_OF_RANGE;

@@ -125,6 +125,7 @@ static int over_chunks(const struct sumix_mask *mask, const struct sumix_layout 
                        void *task, struct sumix_status *status)
 {
   const struct mask m = mask_of(mask, l, lane);
+  if (l->planes == 0) return 0;  // there may be any number of pixels in none
   return sumix_parallel_rows(l->n * chunks_of(&m), l->planes * smaller(m.pixels * m.channels, m.chunk), rows, task,
                              status);
 }

@@ -185,7 +185,7 @@ def per_channel(value: Any, name: str, above: float = -math.inf) -> Tensor:
         if value.numel() == 0:
             raise ValueError(f"{name} must be (C,), got {shape(value)}")
         return value.detach().reshape(-1).to(torch.float32)
-    return torch.tensor(_numbers(value, name, above), dtype=torch.float32)
+    return torch.tensor(_numbers(value, name, above), dtype=torch.float32, device="cpu")
 
 
 def _numbers(value: Any, name: str, above: float) -> list[float]:

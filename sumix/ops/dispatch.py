@@ -53,23 +53,51 @@ def once(name: str) -> Callable[..., None]:
     return refuse
 
 
-def one_device(*tensors: Tensor) -> None:
-    """For fake kernels, which torch also runs where only one of several tensors is on the meta device."""
-    devices = {tensor.device for tensor in tensors if tensor.shape != (0,)}
-    if len(devices) > 1:
-        raise RuntimeError(f"all tensors must be on one device, got {', '.join(sorted(map(str, devices)))}")
+def on_one_device(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """The kernel of an op, for tensors that all share a device, also those of shape (0,) that stand for none.
+
+    Torch calls a kernel by one of its tensors' devices, whatever the others are on.
+    """
+    names = [argument.name for argument in getattr(torch.ops.sumix, name).default._schema.arguments]
+
+    def run(*arguments: Any) -> Any:
+        first = arguments[0]  # of every op a tensor
+        for which, argument in zip(names, arguments, strict=True):
+            if isinstance(argument, Tensor) and argument.device != first.device:
+                raise RuntimeError(
+                    f"sumix::{name}: {which} must be on the device of {names[0]}, {first.device}, got {argument.device}"
+                )
+        return kernel(*arguments)
+
+    return run
+
+
+def fake(name: str) -> Callable[[Callable[..., Any]], None]:
+    """Register what torch knows of the op's results before they are computed.
+
+    It is also what torch calls for real tensors where one of several is on the meta device.
+    """
+
+    def register(kernel: Callable[..., Any]) -> None:
+        torch.library.register_fake(f"sumix::{name}", on_one_device(name, kernel))
+
+    return register
+
+
+def new_like(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """A new tensor with the very strides of x, as kernels make it; torch.empty_like has its own where x is empty."""
+    return x.new_empty_strided(x.shape, x.stride(), dtype=dtype)
 
 
 def fallback(name: str, twin: Callable[..., Any]) -> Callable[..., Any]:
     """Let a plain PyTorch twin of the op's own schema serve all devices that have no kernels."""
 
-    def run(*arguments: Any) -> Any:
-        for argument in arguments:
-            if isinstance(argument, Tensor) and argument.device.type == "cuda":
-                _warn_of_missing_kernels(argument.device)
-                break
-        return twin(*arguments)
+    def warning(first: Tensor, *others: Any) -> Any:
+        if first.device.type == "cuda":
+            _warn_of_missing_kernels(first.device)
+        return twin(first, *others)
 
+    run = on_one_device(name, warning)
     torch.library.impl(f"sumix::{name}", "default", run)
     return run
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sumix.ops import checks
+from sumix.ops import checks, dispatch
 from sumix.ops.mask import mask_top_k, sample_top_k
 from sumix.ops.mask_shapes import sides_of
 from sumix.ops.sample import as_seed, sample_normal
@@ -146,10 +146,29 @@ torch.library.define(
     "sumix::low_frequency_image",
     "(Tensor normals, Tensor scale, SymInt height, SymInt width, bool published) -> Tensor",
 )
-torch.library.impl("sumix::low_frequency_image", "default", low_frequency_image)  # of any device: torch has the FFT
+
+
+def _checked(normals: Tensor, scale: Tensor, height: int, width: int, published: bool) -> Tensor:
+    """The op, which can be called without `fmix_mask`."""
+    sized = 0 < height < 2**31 and 0 < width < 2**31 and normals.ndim == 2 and scale.shape == normals.shape[1:]
+    parts = scale.numel()  # real and imaginary ones
+    if not sized or not (parts > 0 and parts % 4 == 0 if published else parts == 2 * height * (width // 2 + 1)):
+        raise RuntimeError(
+            "sumix::low_frequency_image: normals must be (N, M) and scale (M,), for the M of an image's spectrum, got "
+            f"{checks.shape(normals)} and {checks.shape(scale)} for {height} x {width} pixels"
+        )
+    if not normals.dtype == scale.dtype == torch.float32:
+        raise RuntimeError(
+            f"sumix::low_frequency_image: normals and scale must be float32, got {normals.dtype} and {scale.dtype}"
+        )
+    return low_frequency_image(normals, scale, height, width, published)
+
+
+_anywhere = dispatch.on_one_device("low_frequency_image", _checked)  # torch has the FFT
+torch.library.impl("sumix::low_frequency_image", "default", _anywhere)
 _low_frequency_image = torch.ops.sumix.low_frequency_image.default
 
 
-@torch.library.register_fake("sumix::low_frequency_image")
+@dispatch.fake("low_frequency_image")
 def _(normals: Tensor, scale: Tensor, height: int, width: int, published: bool) -> Tensor:
     return normals.new_empty(normals.shape[0], height, width)

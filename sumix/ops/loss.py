@@ -57,7 +57,8 @@ def sumix_loss(
 
     where alpha is the `semantic_distance` between the mix and the own image, alpha' that to the partner. Gradients flow
     into z, v and u (both rows that a sample uses), not through alpha and lam~. The loss is finite for logits of any
-    size whose differences are; the minimum with 80 is where it departs from the published code, which overflows.
+    size whose differences are; the minimum with 80 is where it departs from the published code, which overflows. From
+    80 on, 80 included, t is constant and has no gradient.
 
     Forward computes the gradients in the same pass. It can be differentiated once, in reverse mode; rows may repeat in
     `perm`. On CPU the result does not depend on the number of threads.
@@ -159,9 +160,6 @@ def resolve_options(
     )
 
 
-_ABSENT = torch.empty(0)  # what the op takes for no tensor, on CPU
-
-
 def run(
     logits: Tensor,
     raw_logits: Tensor,
@@ -185,7 +183,7 @@ def run(
     dispatch.refuse_forward_mode("sumix_loss", *rows)
     if _is_ready(*tensors):
         try:
-            absent = _ABSENT if logits.is_cpu else logits.new_empty(0)
+            absent = logits.new_empty(0)  # what the op takes for no tensor
             return _call([absent if t is None else t for t in tensors], options, plain=True)
         except RuntimeError:
             pass  # what it was comes out below
@@ -269,12 +267,11 @@ def _prepare(
     )
 
 
-@torch.library.register_fake("sumix::sumix_loss")
+@dispatch.fake("sumix_loss")
 def _(
     logits, raw_logits, uncertainty, raw_uncertainty, y_a, y_b, perm, lam, weight, learned,
     ratio, weighting, reduction, gamma, scale, label_smoothing, ignore_index, needs_grad,
 ):  # fmt: skip
-    dispatch.one_device(logits, raw_logits, uncertainty, raw_uncertainty, y_a, y_b, perm, lam, weight, learned)
     whole = reference.REDUCTIONS[reduction] == "none"
 
     def gradient(wanted: bool) -> Tensor:
@@ -284,12 +281,11 @@ def _(
     return loss, parts, gradient(True), gradient(uncertainty.ndim == 2), gradient(True), gradient(whole)
 
 
-@torch.library.register_fake("sumix::sumix_loss_backward")
+@dispatch.fake("sumix_loss_backward")
 def _(
     grad_loss, logits, raw_logits, uncertainty, raw_uncertainty, grad_logits, grad_uncertainty, grad_raw, grad_partner,
     perm
 ):  # fmt: skip
-    dispatch.one_device(grad_loss, logits, grad_logits, grad_uncertainty, grad_raw, grad_partner, perm)
     return tuple(logits.new_empty(grad.shape) for grad in (grad_logits, grad_uncertainty, grad_raw))
 
 

@@ -276,12 +276,11 @@ def _mask(mask: Any, lam: Tensor, size: tuple[int, int] | None) -> tuple[Tensor,
     return mask, size
 
 
-@torch.library.register_fake("sumix::masked_similarity")
+@dispatch.fake("masked_similarity")
 def _(
     features, class_weight, labels, perm, lam, box, mask, resize, frames, h, w, height, width, tokens, evidence,
     min_contrast,
 ):  # fmt: skip
-    dispatch.one_device(features, class_weight, labels, perm, lam, box, mask, resize)
     return tuple(lam.new_empty(lam.shape) for _ in range(3))
 
 

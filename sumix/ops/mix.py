@@ -156,20 +156,19 @@ def fallback(name: str) -> Callable[..., Tensor]:
 
     def in_format_of_x(x: Tensor, *how: Tensor) -> Tensor:
         result = twin(x, *how)
-        return result if result.stride() == x.stride() else torch.empty_like(x).copy_(result)
+        return result if result.stride() == x.stride() else dispatch.new_like(x).copy_(result)
 
     return in_format_of_x
 
 
 def fake(x: Tensor, *how: Tensor) -> Tensor:
     """What torch knows of a mix before it is computed: shape, dtype, device and memory format are those of x."""
-    dispatch.one_device(x, *how)
-    return torch.empty_like(x)
+    return dispatch.new_like(x)
 
 
 for _name in ("mix_box", "mix_box_backward", "mix_linear", "mix_linear_backward"):
     dispatch.fallback(_name, fallback(_name))
-    torch.library.register_fake(f"sumix::{_name}", fake)
+    dispatch.fake(_name)(fake)
 
 
 def soft_labels(
@@ -196,7 +195,7 @@ def soft_labels(
 dispatch.fallback("soft_labels", reference.soft_labels)
 
 
-@torch.library.register_fake("sumix::soft_labels")
+@dispatch.fake("soft_labels")
 def _(y_a: Tensor, y_b: Tensor, lam: Tensor, num_classes: int, label_smoothing: float) -> Tensor:
     return lam.new_empty((lam.shape[0], num_classes))
 

@@ -63,7 +63,7 @@ def mix_mask(x: Tensor, mask: Tensor, perm: Tensor) -> Tensor:
 
 for _name in ("mix_mask", "mix_mask_backward"):
     dispatch.fallback(_name, fallback(_name))
-    torch.library.register_fake(f"sumix::{_name}", fake)
+    dispatch.fake(_name)(fake)
 
 torch.library.register_autograd("sumix::mix_mask", gradient(_mix_mask_backward), setup_context=setup_context)
 torch.library.register_autograd("sumix::mix_mask_backward", dispatch.once("mix_mask"))

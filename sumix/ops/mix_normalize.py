@@ -111,13 +111,12 @@ def _explicit(
 ) -> Tensor:
     absent = [None if t.shape == (0,) else t for t in (box, resize, mask)]
     out = reference.mix_normalize(x, *absent, perm, mean, std, DTYPES[dtype])
-    return torch.empty_like(x, dtype=DTYPES[dtype]).copy_(out)
+    return dispatch.new_like(x, DTYPES[dtype]).copy_(out)
 
 
 dispatch.fallback("mix_normalize", _explicit)
 
 
-@torch.library.register_fake("sumix::mix_normalize")
+@dispatch.fake("mix_normalize")
 def _(x: Tensor, box, resize, mask, perm: Tensor, mean: Tensor, std: Tensor, dtype: int) -> Tensor:
-    dispatch.one_device(x, box, resize, mask, perm, mean, std)
-    return torch.empty_like(x, dtype=DTYPES[dtype])
+    return dispatch.new_like(x, DTYPES[dtype])

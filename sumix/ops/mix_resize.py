@@ -76,7 +76,7 @@ def check_mode(mode: str | Tensor, x: Tensor) -> Tensor:
 
 for _name in ("mix_resize", "mix_resize_backward"):
     dispatch.fallback(_name, fallback(_name))
-    torch.library.register_fake(f"sumix::{_name}", fake)
+    dispatch.fake(_name)(fake)
 
 torch.library.register_autograd("sumix::mix_resize", gradient(_mix_resize_backward), setup_context=setup_context)
 torch.library.register_autograd("sumix::mix_resize_backward", dispatch.once("mix_resize"))

@@ -15,7 +15,6 @@ _saliency_peak = torch.ops.sumix.saliency_peak.default
 
 ORDERS = ("rgb", "bgr")
 PerChannel = float | Sequence[float] | Tensor
-_ABSENT = torch.empty(0)  # what the op takes for no mean and std, on CPU
 
 
 def saliency(x: Tensor, *, order: str = "rgb", mean: PerChannel | None = None, std: PerChannel | None = None) -> Tensor:
@@ -104,7 +103,7 @@ def _as_given(op: Callable[..., Tensor], x: Tensor, order: str, mean: Any, std: 
     if not dispatch.is_plain(x) or order not in ORDERS or (x.dtype is torch.uint8 and scaled):
         return None
     if not scaled:
-        mean = std = _ABSENT if x.is_cpu else torch.empty(0, device=x.device)
+        mean = std = x.new_empty(0, dtype=torch.float32)
     elif not dispatch.is_plain(mean, std):
         return None
     try:
@@ -136,7 +135,7 @@ def _call(op: Callable[..., Tensor], x: Tensor, order: str, mean: PerChannel | N
     if (mean is None) != (std is None):
         raise ValueError(f"mean and std belong together, got only {'std' if mean is None else 'mean'}")
     if mean is None or std is None or x.dtype is torch.uint8:
-        mean = std = torch.empty(0, device=x.device)
+        mean = std = x.new_empty(0, dtype=torch.float32)
     else:
         mean = checks.channels(mean, "mean", x, "x", channels)
         std = checks.channels(std, "std", x, "x", channels, above=0)
@@ -146,15 +145,13 @@ def _call(op: Callable[..., Tensor], x: Tensor, order: str, mean: PerChannel | N
         checks.reraise(error)
 
 
-@torch.library.register_fake("sumix::saliency")
+@dispatch.fake("saliency")
 def _(x: Tensor, mean: Tensor, std: Tensor, bgr: bool) -> Tensor:
-    dispatch.one_device(x, mean, std)
     return x.new_empty((x.shape[0], *x.shape[-2:]), dtype=torch.uint8)
 
 
-@torch.library.register_fake("sumix::saliency_peak")
+@dispatch.fake("saliency_peak")
 def _(x: Tensor, mean: Tensor, std: Tensor, bgr: bool) -> Tensor:
-    dispatch.one_device(x, mean, std)
     return x.new_empty((x.shape[0], 2), dtype=torch.int64)
 
 

@@ -286,27 +286,26 @@ for _name in ("sample_lam", "sample_perm", "sample_uniform", "sample_normal", "s
     dispatch.fallback(_name, getattr(reference, _name))
 
 
-@torch.library.register_fake("sumix::sample_lam")
+@dispatch.fake("sample_lam")
 def _(seed: Tensor, n: int, alpha: float, p: float) -> Tensor:
     return seed.new_empty((n,), dtype=torch.float32)
 
 
-@torch.library.register_fake("sumix::sample_perm")
+@dispatch.fake("sample_perm")
 def _(seed: Tensor, labels: Tensor, n: int, partners: int) -> Tensor:
-    dispatch.one_device(seed, labels)
     return seed.new_empty((n,))
 
 
-@torch.library.register_fake("sumix::sample_uniform")
+@dispatch.fake("sample_uniform")
 def _(seed: Tensor, n: int, size: int) -> Tensor:
     return seed.new_empty((n, size), dtype=torch.float32)
 
 
-@torch.library.register_fake("sumix::sample_normal")
+@dispatch.fake("sample_normal")
 def _(seed: Tensor, n: int, size: int) -> Tensor:
     return seed.new_empty((n, size), dtype=torch.float32)
 
 
-@torch.library.register_fake("sumix::sample_seed")
+@dispatch.fake("sample_seed")
 def _(seed: Tensor, n: int) -> Tensor:
     return seed.new_empty((n,))

@@ -180,16 +180,15 @@ for _name in ("sample_box", "cut_box"):
     dispatch.fallback(_name, getattr(reference, _name))
 
 
-@torch.library.register_fake("sumix::sample_box")
+@dispatch.fake("sample_box")
 def _(
     seed: Tensor, n: int, height: int, width: int, kind: int, alpha: float, p: float, low: float, high: float
 ) -> tuple[Tensor, Tensor]:
     return seed.new_empty((n, 4)), seed.new_empty((n,), dtype=torch.float32)
 
 
-@torch.library.register_fake("sumix::cut_box")
+@dispatch.fake("cut_box")
 def _(lam: Tensor, centre: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    dispatch.one_device(lam, centre)
     return centre.new_empty((lam.shape[0], 4)), lam.new_empty(lam.shape)
 
 

@@ -14,7 +14,8 @@ RATIOS = ("area", "published", "semantic")
 WEIGHTINGS = ("sample", "batch")
 REDUCTIONS = ("none", "mean", "sum")
 
-# t = exp(min(-(beta + alpha), CAP)) stays finite; below it, equal to the published code.
+# t = exp(min(-(beta + alpha), CAP)) stays finite. Below CAP it is the published code's; from CAP on, t is constant and
+# has no gradient.
 CAP = 80.0
 
 
@@ -23,6 +24,11 @@ def scale_of(ratio: str, logits: Tensor, kappa: float, distance_scale: float | N
     if ratio == "semantic":
         return kappa * math.sqrt(logits.shape[1])
     return -1.0 if distance_scale is None else distance_scale
+
+
+def _evidence(exponent: Tensor) -> Tensor:
+    """t. A clamp would pass on the gradient where the exponent is CAP."""
+    return exponent.masked_fill(exponent >= CAP, CAP).exp()
 
 
 def _at(rows: Tensor, labels: Tensor) -> Tensor:
@@ -125,8 +131,8 @@ def sumix_loss(
     classification = used * ce_a + (1 - used) * ce_b
     # The partner first: torch.compile (2.13, on CPU) fuses the sum of u's two gradients into the scatter of the second,
     # and so reads rows before they are complete. In this order it does not.
-    t_b = (-(u[perm] + v + alpha_b)).clamp(max=CAP).exp()
-    t_a = (-(u + v + alpha_a)).clamp(max=CAP).exp()
+    t_b = _evidence(-(u[perm] + v + alpha_b))
+    t_a = _evidence(-(u + v + alpha_a))
     regularizer = lam * _cross_entropy(t_a, y_a, ignore_index) + (1 - lam) * _cross_entropy(t_b, y_b, ignore_index)
 
     if reduction == "none":
@@ -210,9 +216,9 @@ def sumix_loss_explicit(
     grad_z = (target.sum(dim=1, keepdim=True) * z.softmax(dim=1) - target) / class_total
 
     def share(exponent: Tensor, hot: Tensor, part: Tensor, keep: Tensor) -> Tensor:
-        t = exponent.clamp(max=CAP).exp()
+        t = _evidence(exponent)
         grad = (gamma * part * keep / regularizer_total).unsqueeze(1) * (t.softmax(dim=1) - hot) * -t
-        return grad.where((exponent <= CAP) | exponent.isnan(), 0)
+        return grad.masked_fill(exponent >= CAP, 0)
 
     own = share(-(u + v + alpha_a), hot_a, lam, labels.keep_a)
     other = share(-(u[perm] + v + alpha_b), hot_b, 1 - lam, labels.keep_b)

@@ -10,9 +10,10 @@ def grid_mask(box: Tensor, cells: Tensor, lam: Tensor, size: tuple[int, ...]) ->
     side = cell * (1 - lam) if len(size) == 1 else cell * (1 - lam).sqrt()
     side = torch.where(lam == 1, 0, torch.minimum(side.floor().clamp(min=1), cell - 1))
     masks = torch.ones(box.shape[0], *size, dtype=torch.bool, device=box.device)
+    pixels = torch.cartesian_prod(*(torch.arange(length, device=box.device) for length in size)).view(-1, len(size))
     for i in range(box.shape[0]):
         start, end = box[i, : len(size)].flip(0), box[i, len(size) :].flip(0)  # from x, y to rows, columns
-        for pixel in torch.cartesian_prod(*(torch.arange(length) for length in size)).view(-1, len(size)):
+        for pixel in pixels:
             inside = bool(((pixel >= start) & (pixel < end)).all())
             masks[i][tuple(pixel)] = not (inside and bool(((pixel - start) % cell[i] < side[i]).all()))
     return masks, masks.flatten(1).to(torch.float64).mean(dim=1).to(torch.float32)

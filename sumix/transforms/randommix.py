@@ -90,8 +90,8 @@ class RandomMix(Mixer):
     def untouched(self, images: Tensor) -> Recipe:
         """The recipe that leaves a batch on CPU as it is, whatever its dtype."""
         n = images.shape[0]
-        lam = torch.ones(n, dtype=torch.float32)
-        return Recipe(lam, None if self.blends else torch.zeros(n, 2 * len(self.size(images)), dtype=torch.int64))
+        lam = images.new_ones(n, dtype=torch.float32)
+        return Recipe(lam, None if self.blends else images.new_zeros(n, 2 * len(self.size(images)), dtype=torch.int64))
 
     def check_images(self, images: Any) -> None:
         """Fail unless every mixer can mix `images`: which one does is not known yet."""

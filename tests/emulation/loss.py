@@ -107,8 +107,21 @@ def one_partner_for_all():
     return loss(tensors, "semantic")
 
 
+def at_the_cap(dtype, reduction):
+    """Exponents of exactly 80, where the gradient through t ends, and of less."""
+    tensors = batch(2, 3, dtype)
+    tensors[2], tensors[3] = torch.tensor([[0.0, -80, -79]] * 2, dtype=dtype), torch.zeros(2, 3, dtype=dtype)
+    tensors[4:7] = torch.tensor([1, 2]), torch.tensor([2, 1]), torch.tensor([1, 0])
+    return loss(tensors, "area", reduction=reduction)
+
+
 CASES = [
     *grid(),
+    *(
+        case(f"at the cap, {dtype}, {reduction}",
+             lambda dtype=dtype, reduction=reduction: at_the_cap(dtype, reduction), dtype)
+        for dtype, reduction in itertools.product((torch.float32, torch.float64), REDUCTIONS)
+    ),
     case("learned", learned),
     case("labels alike", labels_alike, torch.float64),
     *(case(f"nothing kept, {given}", lambda given=given: nothing_kept(given)) for given in WEIGHTINGS),
