@@ -38,13 +38,13 @@ class Recipe(NamedTuple):
 def mix_pixels(x: Tensor, recipe: Recipe, perm: Tensor) -> Tensor:
     """Mix images, differentiably."""
     if recipe.box is None:
-        return mix_linear(x, recipe.lam, perm) if recipe.mask is None else mix_mask(x, recipe.mask, perm)
+        return mix_linear(x, recipe.lam, perm) if recipe.mask is None else _mix_mask(x, recipe.mask, perm)
     if recipe.resize is None and recipe.mask is not None:
-        return mix_mask(x, _with_holes(recipe.mask, recipe.box, x), perm)  # in one pass
+        return _mix_mask(x, _with_holes(recipe.mask, recipe.box, x), perm)  # in one pass
     pasted = mix_box(x, recipe.box, perm) if recipe.resize is None else mix_resize(x, recipe.box, perm, recipe.resize)
     if recipe.mask is None:
         return pasted
-    return pasted.where(_is_pasted(recipe.box, x), mix_mask(x, recipe.mask, perm))
+    return pasted.where(_is_pasted(recipe.box, x), _mix_mask(x, recipe.mask, perm))
 
 
 def mix_labels(x: Tensor, recipe: Recipe, perm: Tensor, ignore_index: int) -> Tensor:
@@ -63,14 +63,21 @@ def mix_labels(x: Tensor, recipe: Recipe, perm: Tensor, ignore_index: int) -> Te
     return pasted.where(_is_pasted(recipe.box, x), blended)
 
 
+def _mix_mask(x: Tensor, mask: Tensor, perm: Tensor) -> Tensor:
+    """`mix_mask`, also of volumes (N, ..., D, H, W) by masks (N, D, H, W), whose slices stand one below the other."""
+    if mask.ndim == 4:
+        return mix_mask(x.flatten(-3, -2), mask.flatten(1, 2), perm).unflatten(-2, x.shape[-3:-1])
+    return mix_mask(x, mask, perm)
+
+
 def _with_holes(mask: Tensor, box: Tensor, x: Tensor) -> Tensor:
-    """The mask (N, H, W) or (N, L), 0 in the boxes."""
+    """The mask (N, H, W), (N, L) or (N, D, H, W), 0 in the boxes."""
     low, high = box.tensor_split(2, dim=1)
-    inside = []
-    for side in range(low.shape[1]):  # x, and y
+    holes = torch.ones((), dtype=torch.float32, device=x.device)
+    for side in range(low.shape[1]):  # x, y, z
         at = torch.arange(x.shape[-1 - side], device=x.device)
-        inside.append(((at >= low[:, side, None]) & (at < high[:, side, None])).to(torch.float32))
-    holes = inside[0] if len(inside) == 1 else inside[1].unsqueeze(2) * inside[0].unsqueeze(1)
+        inside = ((at >= low[:, side, None]) & (at < high[:, side, None])).to(torch.float32)
+        holes = holes * inside.view(-1, *[1] * (low.shape[1] - 1 - side), x.shape[-1 - side], *[1] * side)
     if mask.dtype == torch.bool:
         return mask & (holes == 0)
     return mask - mask * holes  # whole numbers: exact, and faster than a choice

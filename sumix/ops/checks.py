@@ -101,15 +101,18 @@ def batch(value: Any, name: str) -> Tensor:
     return value
 
 
-def boxes(value: Any, name: str, like: Tensor, like_name: str) -> Tensor:
-    """Fail unless `value` is an integer (N, 4) for (N, ..., H, W), or (N, 2) for (N, ..., L); int64, contiguous."""
+def boxes(value: Any, name: str, like: Tensor, like_name: str, *, volumes: bool = False) -> Tensor:
+    """Fail unless `value` is an integer (N, 4) for (N, ..., H, W), or (N, 2) for (N, ..., L); int64, contiguous.
+
+    With `volumes` it may be (N, 6), for (N, ..., D, H, W).
+    """
     if tensor(value, name).dtype not in INTEGERS:
         raise TypeError(f"{name} must be an integer tensor, got {value.dtype}")
-    if value.ndim != 2 or value.shape[0] != like.shape[0] or value.shape[1] not in (2, 4):
-        n = like.shape[0]
-        raise ValueError(f"{name} must be (N, 4) = ({n}, 4), or (N, 2) for signals, got {shape(value)}")
+    if value.ndim != 2 or value.shape[0] != like.shape[0] or value.shape[1] not in ((2, 4, 6) if volumes else (2, 4)):
+        n, others = like.shape[0], ", or (N, 6) for volumes" if volumes else ""
+        raise ValueError(f"{name} must be (N, 4) = ({n}, 4), or (N, 2) for signals{others}, got {shape(value)}")
     if like.ndim <= value.shape[1] // 2:
-        expected = "(N, ..., H, W)" if value.shape[1] == 4 else "(N, ..., L)"
+        expected = {2: "(N, ..., L)", 4: "(N, ..., H, W)", 6: "(N, ..., D, H, W)"}[value.shape[1]]
         raise ValueError(f"{like_name} must be {expected} for a {name} of shape {shape(value)}, got {shape(like)}")
     same_device(value, name, like, like_name)
     return value.to(torch.int64).contiguous()

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sumix import reference
 from sumix.ops import checks, dispatch
+from sumix.reference.masked_similarity import overlaps
 
 _op = torch.ops.sumix.masked_similarity.default
 
@@ -83,14 +84,15 @@ def masked_similarity(
         Area ratio, weight of the own image, 0 to 1: M itself where neither box nor mask is given (MixUp), and the
         answer where neither image's evidence is visible (S_a + S_b = 0).
     box : Tensor, shape (N, 4), integer, optional
-        Pasted from the partner: x1, y1, x2, y2 in pixels, ends exclusive; empty: nothing. (N, 2), x1, x2, for signals.
+        Pasted from the partner: x1, y1, x2, y2 in pixels, ends exclusive; empty: nothing. (N, 2), x1, x2, for signals;
+        (N, 6), x1, y1, z1, x2, y2, z2, for volumes, whose maps are (N, D, d, h, w).
     mask : Tensor, shape (N, H, W), floating point or bool, optional
         Weight of the own image in each pixel, 0 to 1; (N, L) for signals; (N, 1, 1) or (N, 1) for the same in all. With
         `box` too, M is their product, 0 inside the box.
     resize : Tensor, shape (N,), integer, 0 to 3, optional
         Where it is not 0, the box shows the whole partner, resized: S_b is 1, unless the box is empty.
     size : (int, int) or (int,), optional
-        (H, W) of the images in pixels, or (L,): needed with `box`, unless `mask` says it.
+        (H, W) of the images in pixels, or (L,), or (D, H, W) of volumes: needed with `box`, unless `mask` says it.
     grid : (int, int), optional
         (h, w) of tokens, whose last h * w in row-major order are the places. The tokens before them (class, registers)
         are left out.
@@ -150,6 +152,8 @@ def masked_similarity(
     weight, classes = absent, absent
     if evidence == "cam":
         weight, classes = _classes(class_weight, labels, maps, maps.shape[2 if tokens else 1], real)
+    if isinstance(box, Tensor) and box.ndim == 2 and box.shape[1] == 6:
+        box, mask, size, h, frames = None, _in_volumes(box, mask, size, lam, maps, frames, h, w), None, frames * h, 1
     box = absent if box is None else _box(box, lam)
     mask, size = (absent, _size(size)) if mask is None else _mask(mask, lam, _size(size))
     if size is None:
@@ -248,6 +252,36 @@ def _box(box: Any, lam: Tensor) -> Tensor:
         x1, x2 = box.unbind(1)
         box = torch.stack([x1, torch.zeros_like(x1), x2, torch.ones_like(x2)], dim=1)
     return box.contiguous()
+
+
+def _in_volumes(
+    box: Tensor, mask: Tensor | None, size: Any, lam: Tensor, maps: Tensor, frames: int, h: int, w: int
+) -> Tensor:
+    """M of volumes (N, d H, W) as float32 weights: the slices of the map, one below the other, at the images' H and W.
+
+    The share of a box in a slice of the map is its share of the depth, exactly.
+    """
+    if checks.tensor(box, "box").dtype not in checks.INTEGERS or box.shape[0] != lam.shape[0]:
+        raise ValueError(f"box must be integer (N, 6) = ({lam.shape[0]}, 6), got {box.dtype} {checks.shape(box)}")
+    checks.same_device(box, "box", lam, "lam")
+    if not isinstance(size, (tuple, list)) or len(size) != 3:
+        raise ValueError(f"size must be (D, H, W) of the volumes with a box (N, 6), got {size!r}")
+    depth, height, width = (checks.count(side, "size") for side in size)
+    weight = lam.new_ones(lam.shape[0], 1, 1, 1)
+    if mask is not None:
+        if checks.tensor(mask, "mask").shape != weight.shape:
+            raise ValueError(
+                f"mask must be (N, 1, 1, 1) = {checks.shape(weight)} with a box (N, 6), got {checks.shape(mask)}"
+            )
+        weight = mask.to(lam.dtype)
+    inside = []
+    for axis, (pixels, cells) in enumerate(((width, width), (height, height), (depth, frames))):
+        at = torch.arange(pixels, device=box.device)
+        within = (at >= box[:, axis, None]) & (at < box[:, 3 + axis, None])
+        inside.append(within.to(lam.dtype) @ overlaps(cells, pixels, lam).t())
+    x, y, z = inside
+    pasted = z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :]
+    return (weight * (1 - pasted.clamp(max=1))).to(torch.float32).flatten(1, 2)
 
 
 def _size(size: Any) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sumix import reference
 from sumix.ops import checks, dispatch
+from sumix.ops.volumes import as_slices, as_volumes
 
 _mix_box = torch.ops.sumix.mix_box.default
 _mix_box_backward = torch.ops.sumix.mix_box_backward.default
@@ -30,7 +31,7 @@ def mix_box(x: Tensor, box: Tensor, perm: Tensor) -> Tensor:
         (N, ..., L). Contiguous or channels_last memory is used as it is, any other is copied first.
     box : Tensor, shape (N, 4), any integer dtype
         x1, y1, x2, y2 in pixels, ends exclusive, 0 <= x1 <= x2 <= W and 0 <= y1 <= y2 <= H. An empty box pastes
-        nothing. For signals (N, 2): x1, x2.
+        nothing. For signals (N, 2): x1, x2. For volumes (N, ..., D, H, W) (N, 6): x1, y1, z1, x2, y2, z2.
     perm : Tensor, shape (N,), any integer dtype
         Each image's partner, 0 to N - 1. Not necessarily a permutation.
 
@@ -54,8 +55,11 @@ def mix_box(x: Tensor, box: Tensor, perm: Tensor) -> Tensor:
         out = as_given(_mix_box, x, box, perm)
         if out is not None:
             return out
-    box = checks.boxes(box, "box", checks.batch(x, "x"), "x")
+    box = checks.boxes(box, "box", checks.batch(x, "x"), "x", volumes=True)
     perm = checks.indices(perm, "perm", x, "x")
+    if box.shape[1] == 6:
+        x = dense(x)
+        return as_volumes(call(_mix_box, *as_slices(x, box, perm)), x)
     signals = box.shape[1] == 2
     x, box = checks.as_images(x, box)
     out = call(_mix_box, dense(x), box, perm)

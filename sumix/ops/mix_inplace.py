@@ -10,6 +10,7 @@ from sumix import reference
 from sumix.ops import checks, dispatch
 from sumix.ops.mix import dense
 from sumix.ops.mix_resize import NAMES, check_mode
+from sumix.ops.volumes import as_slices
 
 _mix_box_ = torch.ops.sumix.mix_box_.default
 _mix_resize_ = torch.ops.sumix.mix_resize_.default
@@ -41,9 +42,14 @@ def mix_box_(x: Tensor, box: Tensor, perm: Tensor) -> Tensor:
         As `mix_box`, before anything is written; also if `x` requires a gradient while gradients are recorded, or is
         neither contiguous nor channels_last: strided, expanded or otherwise overlapping.
     """
-    box = checks.boxes(box, "box", checks.batch(x, "x"), "x")
+    box = checks.boxes(box, "box", checks.batch(x, "x"), "x", volumes=True)
     perm = checks.indices(perm, "perm", x, "x")
-    images, box = checks.as_images(x, box)
+    if box.shape[1] != 6:
+        images, box = checks.as_images(x, box)
+    elif dense(x) is x:
+        images, box, perm = as_slices(x, box, perm)
+    else:
+        images = x  # which is refused
     _write(_mix_box_, x, images, box, perm)
     return x
 

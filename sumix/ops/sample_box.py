@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sumix import reference
 from sumix.ops import checks, dispatch
-from sumix.ops.sample import Device, as_seed, draw
+from sumix.ops.sample import Device, as_seed, draw, lam_of, sample_uniform
 
 KINDS = ("cut", "span", "minmax", "resize")
 
@@ -36,11 +36,13 @@ def sample_box(
     n : int
         How many.
     size : (int, int) or int
-        Height and width of the images in pixels; the length of signals, which count as images of one row.
+        Height and width of the images in pixels; the length of signals, which count as images of one row; or (int, int,
+        int), the depth, height and width of volumes, for "cut" and "minmax".
     kind : str
         - "cut", CutMix's: sides :math:`\lfloor size \sqrt{1 - \lambda} \rfloor` with :math:`\lambda` from
           Beta(alpha, alpha), about a centre uniform over the pixels; half sides are rounded down, and the box is
-          clipped to the image. `sample_lam` with the same alpha, p and seed gives that lambda, unclipped.
+          clipped to the image. `sample_lam` with the same alpha, p and seed gives that lambda, unclipped. Of volumes,
+          sides :math:`\lfloor size (1 - \lambda)^{1/3} \rfloor`.
         - "span", the same for signals: all rows of :math:`\lfloor W (1 - \lambda) \rfloor` columns.
         - "minmax", timm's cutmix_minmax: sides uniform from floor(size low) to below floor(size high) (that number
           itself if both are equal), anywhere where the whole box lies in the image. Without alpha.
@@ -59,9 +61,10 @@ def sample_box(
     Returns
     -------
     box : Tensor, shape (n, 4), int64
-        x1, y1, x2, y2 in pixels, ends exclusive. A box without pixels may be anywhere.
+        x1, y1, x2, y2 in pixels, ends exclusive; (n, 6) x1, y1, z1, x2, y2, z2 of volumes. A box without pixels may be
+        anywhere.
     lam : Tensor, shape (n,), float32
-        1 - area / (H W).
+        1 - area / (H W), or 1 - volume / (D H W).
 
     Raises
     ------
@@ -73,7 +76,7 @@ def sample_box(
     Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", ICCV 2019.
     Qin et al., "ResizeMix: Mixing Data with Preserved Object Information and True Labels", 2020.
     """
-    n, (height, width) = checks.integer(n, "n", 0), as_size(size)
+    n = checks.integer(n, "n", 0)
     which = checks.choice(kind, "kind", KINDS)
     if kind == "resize":
         alpha = checks.number(alpha, "alpha", 0)
@@ -82,7 +85,14 @@ def sample_box(
     p, low, high = checks.number(p, "p", 0, 1), checks.number(low, "low", 0, 1), checks.number(high, "high", 0, 1)
     if low > high:
         raise ValueError(f"low must be at most high, got {low:g} and {high:g}")
-    return draw(_sample_box, as_seed(seed, generator, device), n, height, width, which, float(alpha), p, low, high)
+    volume = isinstance(size, (tuple, list)) and len(size) == 3
+    size = as_volume(size) if volume else as_size(size)
+    if volume and kind not in ("cut", "minmax"):
+        raise ValueError(f'kind must be "cut" or "minmax" for volumes, got {kind!r}')
+    seed = as_seed(seed, generator, device)
+    if volume:
+        return _volume_box(seed, n, size, kind, float(alpha), p, low, high)
+    return draw(_sample_box, seed, n, *size, which, float(alpha), p, low, high)
 
 
 def cut_box(lam: Tensor, centre: Tensor, size: int | Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -141,6 +151,8 @@ def box_of(
     seed: Tensor, n: int, size: tuple[int, ...], kind: str, alpha: float, p: float, low: float = 0, high: float = 0
 ) -> tuple[Tensor, Tensor]:
     """`sample_box` for the transforms, whose options are checked; also of signals, whose boxes are (n, 2)."""
+    if len(size) == 3:
+        return _volume_box(seed, n, size, kind, alpha, p, low, high)
     options = KINDS.index(kind), alpha, p, low, high
     if len(size) == 2:
         return draw(_sample_box, seed, n, *size, *options)
@@ -151,6 +163,41 @@ def box_of(
     if kind != "span":
         lam = share_of(length - (box[:, 1] - box[:, 0]), length)
     return box, lam
+
+
+def _volume_box(
+    seed: Tensor, n: int, size: tuple[int, ...], kind: str, alpha: float, p: float, low: float, high: float
+) -> tuple[Tensor, Tensor]:
+    """`box_of` of kind "cut" or "minmax" for a size (D, H, W): boxes (n, 6) and what they leave, (n,)."""
+    sides = size[::-1]  # as boxes have them: x, y, z
+    share = 1 - lam_of(seed, n, alpha if kind == "cut" else 1.0, p).to(torch.float64)  # of the partner; 0: no box
+    uniform = sample_uniform(n, 6, seed=seed).to(torch.float64).unbind(1)
+    bounds = []
+    for axis, length in enumerate(sides):
+        if kind == "cut":
+            half = _root(share, length).to(torch.int64) // 2
+            centre = (uniform[axis] * length).to(torch.int64)
+            bounds.append(((centre - half).clamp(min=0), (centre + half).clamp(max=length)))
+        else:
+            least, most = int(length * low), int(length * high)
+            side = least + (uniform[axis] * (most - least)).to(torch.int64)
+            first = (uniform[3 + axis] * (length - side + 1)).to(torch.int64)
+            bounds.append((first, first + side))
+    box = torch.stack([pair[0] for pair in bounds] + [pair[1] for pair in bounds], dim=1)
+    if p != 1 and kind != "cut":
+        box = box.where((share > 0).unsqueeze(1), 0)
+    first, last = box.tensor_split(2, dim=1)
+    voxels = size[0] * size[1] * size[2]
+    return box, share_of(voxels - (last - first).prod(dim=1), max(voxels, 1))
+
+
+def _root(share: Tensor, length: int) -> Tensor:
+    """floor(length share^(1/3)), the same on every device, whose roots may differ in the last place."""
+    cube = share * float(length**3)
+    root = cube.pow(1 / 3).floor()
+    above = root + 1
+    root = torch.where(above * above * above <= cube, above, root)
+    return torch.where(root * root * root > cube, root - 1, root)
 
 
 def share_of(part: Tensor, whole: int) -> Tensor:
@@ -170,10 +217,19 @@ def as_size(size: Any) -> tuple[int, int]:
         raise TypeError(f"size must be (height, width) or a length, got {type(size).__name__}")
     if len(size) != 2:
         raise ValueError(f"size must be (height, width) or a length, got {size}")
-    for side in size:
-        if checks.integer(side, "size", 0) >= 2**31:
-            raise ValueError(f"size must be below 2^31, got {side}")
-    return size[0], size[1]
+    return _side(size[0]), _side(size[1])
+
+
+def as_volume(size: Sequence[Any]) -> tuple[int, int, int]:
+    """Depth, height and width."""
+    depth, height, width = size
+    return _side(depth), _side(height), _side(width)
+
+
+def _side(value: Any) -> int:
+    if checks.integer(value, "size", 0) >= 2**31:
+        raise ValueError(f"size must be below 2^31, got {value}")
+    return value
 
 
 for _name in ("sample_box", "cut_box"):

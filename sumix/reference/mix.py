@@ -5,17 +5,17 @@ from torch import Tensor
 
 
 def _inside(box: Tensor, x: Tensor) -> Tensor:
-    """Which elements of x lie in the box, a mask that broadcasts: (N, 4) for images, (N, 2) for signals (N, ..., L)."""
-    bounds = box.view(-1, *[1] * (x.ndim - 1), box.shape[1]).unbind(-1)
-    at = torch.arange(x.shape[-1], device=x.device)
-    if box.shape[1] == 2:
-        return (at >= bounds[0]) & (at < bounds[1])
-    row = torch.arange(x.shape[-2], device=x.device).unsqueeze(-1)
-    return (at >= bounds[0]) & (at < bounds[2]) & (row >= bounds[1]) & (row < bounds[3])
+    """Which elements of x lie in the box, a mask that broadcasts: (N, 2 k) for the last k dimensions, x first."""
+    low, high = box.view(-1, *[1] * (x.ndim - 1), box.shape[1]).tensor_split(2, dim=-1)
+    inside = torch.ones((), dtype=torch.bool, device=x.device)
+    for side in range(box.shape[1] // 2):
+        at = torch.arange(x.shape[-1 - side], device=x.device).view(-1, *[1] * side)
+        inside = inside & (at >= low[..., side]) & (at < high[..., side])
+    return inside
 
 
 def mix_box(x: Tensor, box: Tensor, perm: Tensor) -> Tensor:
-    """x with box (x1, y1, x2, y2), ends exclusive, filled from x[perm]; box (x1, x2) along the last dimension alone."""
+    """x with box (x1, y1, x2, y2), ends exclusive, filled from x[perm]; (x1, x2) for signals, 6 for volumes."""
     return torch.where(_inside(box, x), x[perm], x)
 
 
