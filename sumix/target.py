@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from sumix import tv_tensors
 from sumix.ops import checks
 from sumix.ops.mix import soft_labels
 from sumix.recipe import Recipe, check_label_map, mix_labels, mix_pixels
@@ -25,7 +26,8 @@ class MixTarget(Rows):
     Attributes
     ----------
     y_a : Tensor, shape (N,), int64
-        Class of each sample's own image; or (N, K) float32, where the labels given were soft or multi-hot.
+        Class of each sample's own image; (N, K) float32, where the labels given were soft or multi-hot; (N,) float32 or
+        float64, where they were numbers to be predicted.
     y_b : Tensor, like y_a
         Label of its partner, `y_a[perm]`.
     lam : Tensor, shape (N,), float32
@@ -33,15 +35,16 @@ class MixTarget(Rows):
     perm : Tensor, shape (N,), int64
         Each sample's partner, one of the rows that `perm_in` names.
     box : Tensor or None, shape (N, 4), int64
-        What was pasted, x1, y1, x2, y2 in pixels, ends exclusive, or x1, x2 (N, 2) for signals; empty if nothing was.
+        What was pasted, x1, y1, x2, y2 in pixels, ends exclusive; x1, x2 (N, 2) for signals, x1, y1, z1, x2, y2, z2 (N,
+        6) for volumes; empty if nothing was.
     mask : Tensor or None, shape (N, H, W), float32 or bool
-        Weight of the own image in each pixel, (N, L) for signals; (N, 1, 1) or (N, 1) where it is the same in all. With
-        both box and mask, every sample has either an empty box or a mask of ones.
+        Weight of the own image in each pixel, (N, L) for signals; with sides of 1, (N, 1, 1) say, where it is the same
+        in all. With both box and mask, every sample has either an empty box or a mask of ones.
     resize : Tensor or None, shape (N,), int64
         What the box shows: 0 the same box of the partner, as without it; else the whole partner, resized by "nearest"
         (1), "nearest-exact" (2) or "bilinear" (3).
     image_size : tuple of int, or None
-        (H, W) of the images, or (L,): what box and mask refer to.
+        (H, W) of the images, (D, H, W) of volumes or (L,) of signals: what box and mask refer to.
     perm_in : {"batch", "ranks", "cut"}
         What `perm` counts: the rows of this batch; those of all ranks, one rank after the other, where the mixer had
         `cross_rank`; or those of a batch from which these samples were cut out (`target[:8]`). Only with "batch" are
@@ -82,20 +85,23 @@ class MixTarget(Rows):
             "and its samples come in slices, target[:8]"
         )
 
-    def soft(self, num_classes: int, label_smoothing: float = 0.0) -> Tensor:
-        """Targets for torch.nn.CrossEntropyLoss: each class's share.
+    def soft(self, num_classes: int, label_smoothing: float = 0.0, *, multi_label: bool = False) -> Tensor:
+        """Targets for torch.nn.CrossEntropyLoss: each class's share; with `multi_label`, for BCEWithLogitsLoss.
 
         Parameters
         ----------
         num_classes : int
             K, above every label; the labels' own K where they are soft.
         label_smoothing : float
-            Share that is spread evenly over all classes, 0 to 1, as CrossEntropyLoss does.
+            Share that is spread evenly over all classes, 0 to 1, as CrossEntropyLoss does. With `multi_label`, how far
+            each label is moved towards 1/2, as timm does: 0.1 makes 0.05 and 0.95 of 0 and 1.
+        multi_label : bool
+            Whether each class is a label of its own, yes or no; the target's labels must then be (N, K), multi-hot.
 
         Returns
         -------
         Tensor, shape (N, K), float32
-            lam y_a + (1 - lam) y_b: rows that sum to 1 if the labels' do.
+            lam y_a + (1 - lam) y_b: rows that sum to 1 if the labels' do, and nothing is smoothed as `multi_label`.
 
         Raises
         ------
@@ -109,21 +115,47 @@ class MixTarget(Rows):
         smoothing = checks.number(label_smoothing, "label_smoothing", 0, 1)
         checks.batch(self.lam, "lam")
         if isinstance(self.y_a, Tensor) and self.y_a.ndim == 2:
-            return self._blend(num_classes, smoothing)
+            for name, labels in (("y_a", self.y_a), ("y_b", self.y_b)):
+                if checks.floating(labels, name).shape != (self.lam.shape[0], num_classes):
+                    expected = f"(N, num_classes) = ({self.lam.shape[0]}, {num_classes})"
+                    raise ValueError(f"{name} must be {expected}, got {checks.shape(labels)}")
+            soft = self.blend()
+            floor = smoothing / (2 if checks.flag(multi_label, "multi_label") else num_classes)
+            return soft if smoothing == 0 else soft * (1 - smoothing) + floor
+        if checks.flag(multi_label, "multi_label"):
+            got = checks.shape(checks.tensor(self.y_a, "y_a"))
+            raise ValueError(f"y_a must be (N, num_classes), multi-hot or soft, with multi_label, got {got}")
+        if isinstance(self.y_a, Tensor) and self.y_a.is_floating_point():
+            raise TypeError(f"y_a must be classes, got numbers, {self.y_a.dtype}, which target.blend() mixes")
         y_a = checks.indices(self.y_a, "y_a", self.lam, "lam")
         y_b = checks.indices(self.y_b, "y_b", self.lam, "lam")
         lam = checks.ratios(self.lam, "lam", y_a, "y_a", torch.float32)
         return soft_labels(y_a, y_b, lam, num_classes, smoothing)
 
-    def _blend(self, num_classes: int, smoothing: float) -> Tensor:
-        """`soft` of labels that are soft already."""
+    def blend(self) -> Tensor:
+        """Numbers to be predicted, mixed as the images were: targets for torch.nn.MSELoss and its kin.
+
+        Returns
+        -------
+        Tensor, of the shape and dtype of `y_a`, (N,) or (N, K)
+            lam y_a + (1 - lam) y_b. A label of weight 0 adds nothing, not even NaN.
+
+        Raises
+        ------
+        TypeError
+            If the labels are classes.
+        ValueError
+            If shapes or devices do not fit together.
+        """
         for name, labels in (("y_a", self.y_a), ("y_b", self.y_b)):
-            if checks.floating(labels, name).shape != (self.lam.shape[0], num_classes):
-                expected = f"(N, num_classes) = ({self.lam.shape[0]}, {num_classes})"
-                raise ValueError(f"{name} must be {expected}, got {checks.shape(labels)}")
-        lam = checks.ratios(self.lam, "lam", self.y_a, "y_a", torch.float32).unsqueeze(1)
-        soft = lam * self.y_a + (1 - lam) * self.y_b
-        return soft if smoothing == 0 else soft * (1 - smoothing) + smoothing / num_classes
+            if isinstance(labels, Tensor) and not labels.is_floating_point():
+                raise TypeError(
+                    f"{name} must be floating point, got {labels.dtype}: target.soft(num_classes) mixes classes"
+                )
+        y_a = checks.floating(self.y_a, "y_a")
+        y_b = checks.like(self.y_b, "y_b", y_a, "y_a")
+        lam = checks.ratios(self.lam, "lam", y_a, "y_a", y_a.dtype).view(-1, *[1] * (y_a.ndim - 1))
+        return torch.where(lam == 1, y_a, torch.where(lam == 0, y_b, lam * y_a + (1 - lam) * y_b))
 
     def mix(self, x: Tensor, *, ignore_index: int | None = None) -> Tensor:
         """Mix other tensors of the same batch as the images were: their segmentation masks, depth maps, a second view.
@@ -131,7 +163,10 @@ class MixTarget(Rows):
         Parameters
         ----------
         x : Tensor, shape (N, ..., H, W), any dtype
-            With the images' N and spatial size (any (N, ...) for MixUp); (N, ..., L) for signals.
+            With the images' N and spatial size; (N, ..., L) for signals. Whatever MixUp did is repeated on any shape
+            (N, ...), hidden features of the same batch (manifold mixup), say; whether a mean makes sense there, as it
+            does not for the corners of boxes, is for the caller to know. torchvision's images, videos and masks come
+            back as what they were.
         ignore_index : int, optional
             If given, `x` holds integer labels and no pixels: none is averaged. Resized boxes take the nearest, and
             where two images show through at once, a label stays if both agree and becomes `ignore_index` if not. If
@@ -149,6 +184,11 @@ class MixTarget(Rows):
             If its shape or device does not fit, or `ignore_index` its dtype, or the partners are not in this batch
             (`perm_in`).
         """
+        kind = tv_tensors.kind_of(x, "x")
+        if kind:
+            if kind == "Mask" and ignore_index is None and not x.is_floating_point():
+                ignore_index = self._without_meeting(x)
+            return tv_tensors.wrap(self.mix(tv_tensors.plain(x), ignore_index=ignore_index), x)
         checks.batch(x, "x")
         check_partners(self, "MixTarget.mix")
         if self.image_size is not None and (self.box is not None or self.mask is not None):
@@ -162,6 +202,12 @@ class MixTarget(Rows):
             return mix_pixels(x, recipe, self.perm)
         check_label_map(x, "x", ignore_index)
         return mix_labels(x, recipe, self.perm, ignore_index)
+
+    def _without_meeting(self, mask: Tensor) -> int:
+        """An ignore_index for a mix in which no two labels of a mask meet; fail if they may."""
+        if Recipe(self.lam, self.box, self.mask, self.resize).blends:
+            raise ValueError(f"ignore_index must be given to mix x, a Mask of {mask.dtype}: where labels meet")
+        return 0
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> MixTarget:
         """The same target on another device."""
