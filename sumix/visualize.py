@@ -299,7 +299,9 @@ def _copies(mixers: Any) -> dict[str, Mixer]:
         if not isinstance(mixer, Mixer):
             raise TypeError(f"mixers[{title!r}] must be one of sumix's transforms, got {type(mixer).__name__}")
         twin = copy.copy(mixer)  # what cannot be copied goes, then the rest is copied
-        twin.generator, twin.cross_rank, twin.num_classes, twin.normalize = None, False, None, None
+        twin.generator, twin.cross_rank, twin.labels_getter = None, False, "default"
+        twin.num_classes, twin.label_smoothing, twin.multi_label = None, 0.0, False
+        twin.normalize, twin.dtype = None, torch.float32
         twin = copy.deepcopy(twin)
         twin.partners = "no_fixed_points"
         if hasattr(twin, "inplace"):

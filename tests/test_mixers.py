@@ -7,7 +7,20 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from sumix import CutMix, FMix, GridMix, MixTarget, MixUp, RandomMix, ResizeMix, SaliencyMix, SmoothMix, ops
+from benchmarks import peers
+from sumix import (
+    CutMix,
+    FMix,
+    GridMix,
+    MixTarget,
+    MixUp,
+    RandomMix,
+    ResizeMix,
+    SaliencyMix,
+    SmoothMix,
+    SUMixLoss,
+    ops,
+)
 from tests.mixers import MIXERS, naive_mix
 
 SEED = torch.tensor(7)
@@ -209,6 +222,50 @@ def test_soft_and_multi_hot_labels(name):
         MIXERS[name]()(images, torch.full((9, 3), 2))
 
 
+@pytest.mark.parametrize("name", ["CutMix", "MixUp", "RandomMix all"])
+def test_each_of_several_labels_is_smoothed_by_itself(name):
+    images, _ = batch()
+    labels = torch.randint(0, 2, (9, 5))
+    mixed, target = MIXERS[name]()(images, labels, seed=2)
+    assert torch.equal(target.soft(5, multi_label=True), target.soft(5))
+    lam, smooth = target.lam.unsqueeze(1), lambda labels: labels * 0.8 + 0.1
+    want = lam * smooth(labels) + (1 - lam) * smooth(labels[target.perm])
+    torch.testing.assert_close(target.soft(5, 0.2, multi_label=True), want)
+    mix = MIXERS[name](num_classes=5, label_smoothing=0.2, multi_label=True)
+    for given in (labels, labels.bool(), labels.double()):
+        same, soft = mix(images, given, seed=2)
+        assert torch.equal(same, mixed) and torch.equal(soft, target.soft(5, 0.2, multi_label=True))
+    mix = MIXERS[name](num_classes=1, multi_label=True)
+    assert mix(images, labels[:, :1])[1].shape == (9, 1)  # yes or no, one question
+
+
+@pytest.mark.skipif(peers.load("timm") is None, reason="timm is not installed")
+def test_several_labels_are_smoothed_as_timm_does():
+    mixup_target = peers.load("timm").data.mixup.mixup_target
+    labels = torch.randint(0, 2, (9, 5))
+    target = MixTarget(labels.float(), labels.flip(0).float(), torch.full((9,), 0.3), torch.arange(9).flip(0))
+    theirs = mixup_target(labels, 5, 0.3, smoothing=0.2, multi_label=True)
+    torch.testing.assert_close(target.soft(5, 0.2, multi_label=True), theirs)
+
+
+@pytest.mark.parametrize("name", ["CutMix", "MixUp", "RandomMix all"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_numbers_to_be_predicted(name, dtype):
+    images, _ = batch()
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    for numbers in (torch.randn(9).to(dtype), torch.randn(9, 3).to(torch.float32)):
+        mixed, target = MIXERS[name]()(images, numbers, seed=2)
+        assert torch.equal(mixed, MIXERS[name]()(images, torch.arange(9), seed=2)[0])
+        assert target.y_a.dtype == (wide if numbers.ndim == 1 else torch.float32)
+        lam = target.lam.to(target.y_a.dtype).view(-1, *[1] * (numbers.ndim - 1))
+        torch.testing.assert_close(target.blend(), lam * target.y_a + (1 - lam) * target.y_b)
+    missing = replace(target, lam=torch.tensor([0.0, 1.0] + [0.5] * 7), y_a=target.y_a.clone(), y_b=target.y_b.clone())
+    missing.y_a[0], missing.y_b[1] = torch.nan, torch.nan
+    assert missing.blend().isfinite().all()
+    with pytest.raises(TypeError, match=r"y_a must be an integer tensor, got torch\.float32"):
+        SUMixLoss()(torch.randn(9, 4), torch.randn(9, 4), replace(target, y_a=torch.rand(9), y_b=torch.rand(9)))
+
+
 @pytest.mark.parametrize("name", ["CutMix", "SaliencyMix", "RandomMix all"])
 def test_partners(name):
     images, labels = batch(60, (3, 8, 8), classes=3)
@@ -296,6 +353,17 @@ def test_extras_that_do_not_fit_are_named():
         CutMix()(images, labels, maps, maps[:, :10])
     with pytest.raises(ValueError, match=r"extras\[0\] must be \(N, \.\.\.\) with N = 9, got \(3, 20, 26\)"):
         MixUp()(images, labels, maps[:3])
+    for mix in (CutMix(), MixUp(), FMix(max_soft=0.2)):  # what is no map must not be averaged as if it were one
+        for boxes in (torch.rand(9, 5, 4), torch.randint(0, 20, (9, 5, 4)), torch.rand(9), torch.rand(9, 3, 26, 20)):
+            with pytest.raises(ValueError, match=r"extras\[1\] must be .*got \(9.*target.mix\(x\)"):
+                mix(images, labels, images, boxes)
+    with pytest.raises(ValueError, match=r"extras\[0\] must be \(N, \.\.\., 7\) as the images are, got \(9, 5, 4\)"):
+        MixUp()(images[:, 0, 0, :7], labels, torch.rand(9, 5, 4))
+    with pytest.raises(ValueError, match=r"extras\[0\] must be \(N\) as the images are, got \(9, 4\)"):
+        MixUp()(images[:, 0, 0, 0], labels, torch.rand(9, 4))
+    hidden = torch.randn(9, 5, 4)
+    target = MixUp()(images, labels, seed=1)[1]
+    torch.testing.assert_close(target.mix(hidden), naive_mix(hidden, target), rtol=0, atol=1e-6)  # manifold mixup
     with pytest.raises(TypeError, match=r"extras\[0\] must be a Tensor, got list"):
         CutMix()(images, labels, [1])
     with pytest.raises(ValueError, match=r"ignore_index must fit in extras\[0\]'s torch.uint8, 0 to 255, got -100"):
@@ -388,6 +456,7 @@ def test_normalised_in_the_same_pass(name):
 
 
 def test_means_survive_half_and_compile():
+    torch._dynamo.reset()
     images, labels = batch(dtype=torch.uint8)
     mix = CutMix(normalize=((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     want, _ = mix(images, labels, seed=SEED)

@@ -36,6 +36,7 @@ def test_batches_are_chosen_by_weight():
 
 def test_the_choice_is_the_same_wherever_it_is_made():
     """In eager mode on CPU one mixer is run; elsewhere a choice among all of them gives the same images."""
+    torch._dynamo.reset()
     images, labels = torch.randn(6, 3, 12, 12), torch.arange(6)
     mix = RandomMix([CutMix(), MixUp(), FMix(), ResizeMix(per_sample=False)])
     compiled = torch.compile(mix, fullgraph=True, backend="aot_eager")

@@ -170,7 +170,13 @@ def refused(rank, images, labels, target, outputs, both, alone):
     yield "label kind", lambda: cross(images, torch.eye(K)[labels] if first else labels)
     yield "classes", lambda: cross(images, torch.eye(K + first)[labels])
     yield "extras", lambda: cross(images, labels, *[extra] * (1 + first))
-    yield "extra size", lambda: cross(images, labels, extra[:, :9] if first else extra)
+    yield "extra channels", lambda: cross(images, labels, extra.unsqueeze(1) if first else extra)
+    yield "extra size of one rank", lambda: cross(images, labels, extra[:, :9] if first else extra)
+    changed, switched = CutMix(cross_rank=True), CutMix(cross_rank=True)
+    changed.p, switched.mixup_enabled = 1 + first, not first
+    yield "option of one rank", lambda: changed(images, labels)
+    yield "container of one rank", lambda: cross({"image": images, "y" if first else "label": labels})
+    yield "switch", lambda: switched(images, labels)
     yield "mixers", lambda: (MixUp if first else CutMix)(cross_rank=True)(images, labels)
     yield "images of one rank", lambda: cross("images" if first else images, labels)
     yield "labels of one rank", lambda: cross(images, labels[:5] if first else labels)
@@ -239,7 +245,18 @@ def test_two_ranks_lose_as_one(halves, which):
 
 
 AT_FAULT_ALONE = {
-    "images of one rank": "TypeError: images must be a Tensor, got str",
+    "images of one rank": (
+        "TypeError: images must be a Tensor, got str: mixers take whole batches, (N, C, H, W), which "
+        "torch.utils.data.default_collate makes of images of one size, once v2.ToImage has made tensors of them"
+    ),
+    "extra size of one rank": (
+        "ValueError: extras[0] must be (N, ..., 16, 14) as the images are, got (6, 9, 14): only images and maps of one "
+        "size are mixed along. Leave boxes and the like out; what may be averaged though it has another shape, the "
+        "MixTarget of a MixUp takes: target.mix(x)"
+    ),
+    "option of one rank": "ValueError: p must be from 0 to 1, got 2",
+    "container of one rank": "ValueError: labels must be under a key like 'label', got the keys ['image', 'y']; "
+    "labels_getter= helps",
     "labels of one rank": "ValueError: labels must be (N,) = (6,) as images has N rows, got (5,)",
     "gradient of one rank": "ValueError: images must not require gradients with cross_rank: none flow between ranks",
     "extra of one rank": "ValueError: extras[0] must be (N, ...) with N = 6, got (5, 16, 14)",
@@ -259,7 +276,8 @@ MISMATCHES = {
     "label kind": ("labels (6, 4) torch.float32", "labels (6,) torch.int64"),
     "classes": ("labels (6, 5)", "labels (6, 4)"),
     "extras": ("extras[0] (6, 16, 14) torch.float32, extras[1] (6, 16, 14)", "extras[0] (6, 16, 14) torch.float32\n"),
-    "extra size": ("extras[0] (6, 9, 14)", "extras[0] (6, 16, 14)"),
+    "extra channels": ("extras[0] (6, 1, 16, 14)", "extras[0] (6, 16, 14)"),
+    "switch": ("CutMix(per_sample=True) switched off, images", "CutMix(per_sample=True), images"),
     "mixers": ("MixUp(per_sample=True), images", "CutMix(per_sample=True), images"),
     "outputs": ("mixed (5, 4) torch.float64, raw (5, 4)", "mixed (6, 4) torch.float64, raw (6, 4)"),
     "outputs' dtype": ("raw (6, 4) torch.float32", "raw (6, 4) torch.float64"),

@@ -1,13 +1,13 @@
 """What the mixers share: arguments, labels, partners, and the way from a recipe to mixed images and their target."""
 
-import inspect
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 
-from sumix import ranks
+from sumix import ranks, tv_tensors
 from sumix.ops import checks, dispatch
 from sumix.ops.mix import LINEAR_DTYPES, soft_labels
 from sumix.ops.mix_normalize import mix_normalize
@@ -15,8 +15,10 @@ from sumix.ops.sample import PARTNERS, as_seed, perm_of
 from sumix.ranks import group_of, members
 from sumix.recipe import Recipe, check_label_map, mix_labels, mix_pixels
 from sumix.target import MixTarget
-from sumix.transforms import docs
+from sumix.transforms import docs, options
 from sumix.transforms.cross_rank import forward as forward_across_ranks
+from sumix.transforms.inputs import ABSENT, Batch, Extra, Inputs, check_getter
+from sumix.transforms.workers import apart
 
 LABEL_NAMES = {"y_a": "labels", "y_b": "labels"}  # what the kernel's arguments are to the user
 Normalize = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]
@@ -27,6 +29,7 @@ class MixerOptions(TypedDict, total=False):
 
     num_classes: int | None
     label_smoothing: float
+    multi_label: bool
     p: float
     per_sample: bool
     partners: str
@@ -34,6 +37,7 @@ class MixerOptions(TypedDict, total=False):
     dtype: torch.dtype
     ignore_index: int | None
     cross_rank: Any
+    labels_getter: str | Callable[[Any], Any]
     generator: torch.Generator | None
 
 
@@ -41,23 +45,40 @@ class Mixer(nn.Module):
     """A transform of batches that mixes each image with a partner; a subclass says how, in `draw`.
 
     Nothing here waits for the device, and all that is drawn comes from one seed.
+
+    Options are attributes, which may be changed at any time. `check_options` checks them all when a mixer is made, and
+    again at the first call after a change; a subclass that has options of its own extends it. An attribute that a
+    mixer did not have when it was made cannot be set later, for nobody would read it.
+
+    Attributes
+    ----------
+    mixup_enabled : bool
+        True; while it is false, every image stays as it is, with `lam` 1, normalised and with soft labels if the
+        options say so (timm's name).
     """
 
     DIMS: tuple[int, ...] | None = None  # that the images may have; None for any
     looks = 0  # how many tensors `look` finds
     blends = True  # whether a pixel may show both images at once, whatever is drawn
+    volume: bool | None = False  # whether boxes have a depth too; None: there is nothing that could have one
     _names_kept: tuple[str, ...] = ()  # of what `keep` remembers
+    _complete = False  # whether the constructor is done
+    _checked = False  # whether the options are as `check_options` left them
 
-    def __init_subclass__(cls) -> None:
-        """Document the arguments that all mixers share, and how they are called, at each of them."""
-        super().__init_subclass__()
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Document the arguments that all mixers share, and check the options when the constructor is done."""
+        super().__init_subclass__(**arguments)
         cls.__doc__ = docs.fill_in(cls.__doc__)
+        if "__init__" in vars(cls):
+            cls.__init__ = options.completing(cls.__init__)
 
+    @options.completing
     def __init__(
         self,
         *,
         num_classes: int | None = None,
         label_smoothing: float = 0.0,
+        multi_label: bool = False,
         p: float = 1.0,
         per_sample: bool = True,
         partners: str = "any",
@@ -65,26 +86,47 @@ class Mixer(nn.Module):
         dtype: torch.dtype = torch.float32,
         ignore_index: int | None = None,
         cross_rank: Any = False,
+        labels_getter: str | Callable[[Any], Any] = "default",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.num_classes = None if num_classes is None else checks.count(num_classes, "num_classes")
-        self.label_smoothing = checks.number(label_smoothing, "label_smoothing", 0, 1)
-        if label_smoothing > 0 and num_classes is None:
+        self.num_classes, self.label_smoothing, self.multi_label = num_classes, label_smoothing, multi_label
+        self.p, self.per_sample, self.partners = p, per_sample, partners
+        self.normalize, self.dtype, self.ignore_index = normalize, dtype, ignore_index
+        self.cross_rank, self.labels_getter, self.generator = cross_rank, labels_getter, generator
+        self.mixup_enabled = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Options may be changed; they are checked again when they are next used."""
+        options.refuse_unknown(self, name)
+        super().__setattr__(name, value)
+        if not name.startswith("_") and name != "training":
+            super().__setattr__("_checked", False)
+
+    # What a subclass says -------------------------------------------------------------------------------------------
+
+    def check_options(self) -> None:
+        """Fail unless the options are what they can be, each by itself and together."""
+        if self.num_classes is not None:
+            self.num_classes = checks.count(self.num_classes, "num_classes")
+        self.label_smoothing = checks.number(self.label_smoothing, "label_smoothing", 0, 1)
+        if self.label_smoothing > 0 and self.num_classes is None:
             raise ValueError("label_smoothing must be 0 where num_classes is not given: smooth in the loss")
-        self.p = checks.number(p, "p", 0, 1)
-        self.per_sample = checks.flag(per_sample, "per_sample")
-        checks.choice(partners, "partners", PARTNERS)
-        self.partners = partners
-        self.normalize, self.dtype = _normalize(normalize, dtype), dtype
+        if checks.flag(self.multi_label, "multi_label") and self.num_classes is None:
+            raise ValueError("multi_label must be False where num_classes is not given: target.soft takes it, too")
+        self.p = checks.number(self.p, "p", 0, 1)
+        checks.flag(self.per_sample, "per_sample")
+        checks.choice(self.partners, "partners", PARTNERS)
+        self.normalize = _normalize(self.normalize, self.dtype)
         if self.normalize is not None:
             self.keep("_mean", self.normalize[0], "normalize's mean")
             self.keep("_std", self.normalize[1], "normalize's std")
-        self.ignore_index = None if ignore_index is None else checks.integer(ignore_index, "ignore_index")
-        self.cross_rank = ranks.check(cross_rank)
-        self.generator = _generator(generator)
-
-    # What a subclass says -------------------------------------------------------------------------------------------
+        if self.ignore_index is not None:
+            self.ignore_index = checks.integer(self.ignore_index, "ignore_index")
+        ranks.check(self.cross_rank)
+        check_getter(self.labels_getter)
+        _generator(self.generator)
+        checks.flag(self.mixup_enabled, "mixup_enabled")
 
     def draw(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
         """A recipe for n samples; `size` (H, W) or (L,), `seen` what `look` found of their partners."""
@@ -98,24 +140,26 @@ class Mixer(nn.Module):
 
     def forward(
         self,
-        images: Tensor,
-        labels: Tensor,
-        *extras: Tensor,
+        images: Any,
+        labels: Any = ABSENT,
+        *extras: Any,
         generator: torch.Generator | None = None,
         seed: Tensor | int | None = None,
-    ) -> tuple[Tensor, ...]:
+    ) -> Any:
         """Mix images (N, ...) with their labels; returns them with a MixTarget or soft labels, and the extras, mixed.
 
         Parameters
         ----------
         images : Tensor, shape (N, ...)
             The memory format, contiguous or channels_last, is kept. Differentiable.
-        labels : Tensor, shape (N,), any integer dtype; or (N, K), floating point or multi-hot
+        labels : Tensor, shape (N,), any integer dtype, or floating point for regression; or (N, K), floating point or
+            multi-hot
         extras : Tensor, shape (N, ..., H, W)
-            Mixed by the same recipe: floating point ones as the images are, integers as maps of labels, never averaged.
-            `target.mix(x)` does the same later, and takes integers for pixels unless it is given an ignore_index.
+            What else is to be mixed by the same recipe, with the images' spatial size: floating point ones as the
+            images are, integers as maps of labels, never averaged. `target.mix(x)` does the same later, and takes
+            integers for pixels unless it is given an ignore_index.
         generator : torch.Generator, optional
-            For this call; not under torch.compile.
+            For this call; not under torch.compile. In a DataLoader's workers as the mixer's own.
         seed : Tensor, shape (), int64, or int, optional
             Instead of a generator: equal seeds give equal mixes.
 
@@ -124,48 +168,74 @@ class Mixer(nn.Module):
         mixed : Tensor, like images
         target : MixTarget, or soft labels (N, num_classes), float32
         *extras : Tensor
-        """
-        if self.cross_rank is not False:
-            return forward_across_ranks(self, images, labels, extras, generator, seed)
-        labels, seed = self.checked(images, labels, generator, seed)
-        perm = self.draw_partners(labels, seed)
-        recipe = self.recipe(images, perm, seed)
-        target = self.target(labels, _partners_of(labels, perm), perm, recipe, images)
-        mixed = self.apply_to_images(images, recipe, perm)
-        if not extras:
-            return mixed, target
-        size = self.size(images)
-        return mixed, target, *(self.apply_to_extra(extra, k, recipe, perm, size) for k, extra in enumerate(extras))
 
-    def checked(
-        self, images: Tensor, labels: Tensor, generator: torch.Generator | None, seed: Tensor | int | None
-    ) -> tuple[Tensor, Tensor]:
-        """The labels in the dtype that targets have, and a seed; fail unless the arguments of `forward` fit."""
-        self.check_images(images)
-        return _labels(labels, images, self.num_classes), self._seed(images, generator, seed)
+        Notes
+        -----
+        Instead of all this, one tuple, list or dictionary that holds images and labels may be given, and comes back as
+        what it was, with the mixed images and the target in their places; see the class.
+        """
+        if self.cross_rank is False:
+            batch = self.checked(images, labels, extras, generator, seed)
+            plain = batch.images
+            perm = self.draw_partners(batch.labels, batch.seed)
+            recipe = self.recipe(plain, perm, batch.seed)
+            target = self.target(batch.labels, _partners_of(batch.labels, perm), perm, recipe, plain)
+            mixed = self.apply_to_images(plain, recipe, perm)
+            others = [self.apply_to_extra(extra, recipe, perm) for extra in batch.extras] if batch.extras else []
+        else:
+            check = functools.partial(self.checked, images, labels, extras, generator, seed)
+            batch, mixed, target, others = forward_across_ranks(self, check)
+        return batch.returned(mixed, target, others)
+
+    def checked(self, images: Any, labels: Any, extras: tuple[Any, ...], generator: Any, seed: Any) -> Batch:
+        """The arguments of `forward` as they are worked on, and a seed; fail unless they fit."""
+        self.use_options()
+        inputs = None
+        if labels is ABSENT or not isinstance(labels, Tensor) or self.labels_getter != "default":
+            inputs = Inputs(images if labels is ABSENT else (images, labels, *extras), self.labels_getter)
+            images, labels, (extras, names) = inputs.images, inputs.labels, inputs.along()
+        elif extras:
+            names = [f"extras[{k}]" for k in range(len(extras))]
+        plain, kind = self._checked_images(images)
+        along = [self.check_extra(*one, plain) for one in zip(extras, names, strict=True)] if extras else []
+        labels = _labels(labels, plain, self.num_classes, self.multi_label)
+        return Batch(plain, labels, self._seed(plain, generator, seed), along, images if kind else None, inputs)
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether no option was changed since they were checked."""
+        return self._checked
+
+    def use_options(self) -> None:
+        """Check the options if one of them was changed."""
+        if not self.is_checked:
+            self.check_options()
+            self._checked = True
 
     def unmixed(self, images: Tensor) -> Tensor:
         """The images as `forward` returns those that it leaves alone: normalised if it normalises, else themselves.
 
         What the raw pass of SUMix takes of 8-bit images: `forward_pair(model, mixed, mix.unmixed(images))`.
         """
-        self.check_images(images)
+        self.use_options()
+        plain, kind = self._checked_images(images)
         if self.normalize is None:
             return images
         itself = torch.arange(images.shape[0], device=images.device)
-        return self.apply_to_images(images, Recipe(torch.ones_like(itself, dtype=torch.float32)), itself)
+        whole = self.apply_to_images(plain, Recipe(torch.ones_like(itself, dtype=torch.float32)), itself)
+        return tv_tensors.wrap(whole, images) if kind else whole
 
     def draw_partners(self, labels: Tensor, seed: Tensor) -> Tensor:
         """A partner for each row of labels."""
         if self.partners != "cross_class":
             return perm_of(seed, labels.shape[0], self.partners)
-        if labels.ndim == 2:
+        if labels.ndim == 2 or labels.is_floating_point():
             raise ValueError("labels must be (N,), integer, for partners of another class")
         return perm_of(seed, labels.shape[0], self.partners, labels)
 
     def recipe(self, images: Tensor, perm: Tensor, seed: Tensor) -> Recipe:
         """The recipe of the whole batch."""
-        if self.looks == 0:
+        if self.looks == 0 or not self.mixup_enabled:
             seen = []
         elif self.per_sample:
             seen = [found.index_select(0, perm) for found in self.look(images)]
@@ -179,23 +249,33 @@ class Mixer(nn.Module):
 
     def rows(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
         """A recipe for each of n samples, or one for all of them, from what was seen of the first partner."""
+        if not self.mixup_enabled:
+            return self.untouched(n, size, seed.device)
         if self.per_sample or n == 0:
             return self.draw(seed, n, size, seen)
         return self.draw(seed, 1, size, [found[:1] for found in seen]).expand(n)
 
+    def untouched(self, n: int, size: tuple[int, ...], device: torch.device) -> Recipe:
+        """The recipe that leaves n images as they are, whatever their dtype."""
+        box = None if self.blends else torch.zeros(n, 2 * len(size), dtype=torch.int64, device=device)
+        return Recipe(torch.ones(n, dtype=torch.float32, device=device), box)
+
     def size(self, images: Tensor) -> tuple[int, ...]:
-        """(H, W) of images (N, C, H, W) or (N, C, T, H, W), (L,) of signals (N, C, L)."""
-        return tuple(images.shape[-1:] if images.ndim == 3 else images.shape[-2:])
+        """(H, W) of images (N, C, H, W) or (N, C, T, H, W), (D, H, W) of volumes (N, C, D, H, W), (L,) of signals."""
+        dims = 3 if self.volume else 2 if images.ndim > 3 else 1 if images.ndim > 1 else 0
+        return tuple(images.shape[images.ndim - dims :])
 
     def target(self, y_a: Tensor, y_b: Tensor, perm: Tensor, recipe: Recipe, images: Tensor) -> MixTarget | Tensor:
         """What forward returns beside the images."""
-        if self.num_classes is not None and y_a.ndim == 1:
+        if self.num_classes is not None and y_a.ndim == 1:  # classes: regression takes no num_classes
             return soft_labels(y_a, y_b, recipe.lam, self.num_classes, self.label_smoothing, LABEL_NAMES)
         whole = recipe.box is None and recipe.mask is None
         size = None if whole else self.size(images)
         where = {} if self.cross_rank is False else {"perm_in": "ranks", "ranks": members(group_of(self.cross_rank))}
         target = MixTarget(y_a, y_b, recipe.lam, perm, *recipe[1:], image_size=size, **where)
-        return target if self.num_classes is None else target.soft(self.num_classes, self.label_smoothing)
+        if self.num_classes is None:
+            return target
+        return target.soft(self.num_classes, self.label_smoothing, multi_label=self.multi_label)
 
     def apply_to_images(self, images: Tensor, recipe: Recipe, perm: Tensor) -> Tensor:
         """The mixed images."""
@@ -206,33 +286,40 @@ class Mixer(nn.Module):
         mean, std = (self.kept(name, images).expand(images.shape[1]) for name in ("_mean", "_std"))
         return mix_normalize(images, perm, **parts, mean=mean, std=std, dtype=self.dtype)
 
-    def apply_to_extra(self, extra: Any, at: int, recipe: Recipe, perm: Tensor, size: tuple[int, ...]) -> Tensor:
+    def apply_to_extra(self, extra: Extra, recipe: Recipe, perm: Tensor) -> Tensor:
         """Another tensor, mixed alike."""
-        name = self.check_extra(extra, at, perm)
-        everywhere = recipe.box is None and recipe.mask is None
-        if not everywhere and (extra.ndim <= len(size) or tuple(extra.shape[-len(size) :]) != size):
-            expected = ", ".join(map(str, size))
-            raise ValueError(f"{name} must be (N, ..., {expected}) as the images are, got {checks.shape(extra)}")
-        if extra.is_floating_point():
-            return mix_pixels(extra, recipe, perm)
-        if self.ignore_index is None and self.blends:
-            raise ValueError(f"ignore_index must be given to mix {name}, which is {extra.dtype}: where labels meet")
+        x = extra.plain
+        if x.is_floating_point() or extra.kind in ("Image", "Video"):
+            return mix_pixels(x, recipe, perm)
         if self.ignore_index is not None:
-            check_label_map(extra, name, self.ignore_index)
-        return mix_labels(extra, recipe, perm, self.ignore_index or 0)
+            check_label_map(x, extra.name, self.ignore_index)
+        return mix_labels(x, recipe, perm, self.ignore_index or 0)
 
-    def check_extra(self, extra: Any, at: int, images: Tensor) -> str:
-        """Fail unless `extra` has a row for each image, whatever is drawn; returns its name."""
-        name, n = f"extras[{at}]", images.shape[0]
-        if checks.batch(extra, name).shape[0] != n:
-            raise ValueError(f"{name} must be (N, ...) with N = {n}, got {checks.shape(extra)}")
+    def check_extra(self, extra: Any, name: str, images: Tensor) -> Extra:
+        """Fail unless a tensor can be mixed as the images are, whatever is drawn."""
+        kind = tv_tensors.kind_of(extra, name)
+        if checks.batch(extra, name).shape[0] != images.shape[0]:
+            raise ValueError(f"{name} must be (N, ...) with N = {images.shape[0]}, got {checks.shape(extra)}")
         checks.same_device(extra, name, images, "images")
-        return name
+        size = self.size(images)
+        at = extra.ndim - len(size)
+        if at < 1 or tuple(extra.shape[at:]) != size or (not size and at > 1):
+            expected = ", ".join(("N", "...", *map(str, size)) if size else ("N",))
+            raise ValueError(
+                f"{name} must be ({expected}) as the images are, got {checks.shape(extra)}: only images and maps of "
+                "one size are mixed along. Leave boxes and the like out; what may be averaged though it has another "
+                "shape, the MixTarget of a MixUp takes: target.mix(x)"
+            )
+        pixels = extra.is_floating_point() or kind in ("Image", "Video")
+        if not pixels and self.ignore_index is None and self.blends:
+            raise ValueError(f"ignore_index must be given to mix {name}, which is {extra.dtype}: where labels meet")
+        return Extra(tv_tensors.plain(extra) if kind else extra, name, kind, extra)
 
     def keep(self, name: str, value: Any, argument: str) -> None:
         """Remember a value a channel, for `kept`; not as a buffer, which `half()` would round."""
         setattr(self, name, checks.per_channel(value, argument))
-        self._names_kept = (*self._names_kept, name)
+        if name not in self._names_kept:
+            self._names_kept = (*self._names_kept, name)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Mixer":
         """What is kept goes where `to` and `cuda` move the module, in float32."""
@@ -253,11 +340,7 @@ class Mixer(nn.Module):
 
     def extra_repr(self) -> str:
         """The options that are not at their defaults, for repr()."""
-        defaults: dict[str, Any] = {}
-        for kind in type(self).__mro__[: type(self).__mro__.index(Mixer) + 1]:
-            for name, parameter in inspect.signature(kind.__init__).parameters.items():
-                if parameter.default is not parameter.empty:
-                    defaults.setdefault(name, parameter.default)
+        defaults = {**options.defaults(type(self)), "mixup_enabled": True}
         del defaults["generator"]
         shown = [(name, getattr(self, name, default), default) for name, default in defaults.items()]
         return ", ".join(
@@ -268,15 +351,36 @@ class Mixer(nn.Module):
 
     def check_images(self, images: Any) -> None:
         """Fail unless `images` can be mixed, whatever is drawn."""
+        if not isinstance(images, Tensor):
+            raise TypeError(
+                f"images must be a Tensor, got {_kind(images)}: mixers take whole batches, (N, C, H, W), which "
+                "torch.utils.data.default_collate makes of images of one size, once v2.ToImage has made tensors of them"
+            )
         checks.batch(images, "images")
         if self.DIMS is not None and images.ndim not in self.DIMS:
             shapes = {3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, T, H, W)"}
+            if self.volume:
+                shapes[5] = "(N, C, D, H, W)"
             expected = " or ".join(shapes[dim] for dim in self.DIMS)
             raise ValueError(f"images must be {expected}, got {checks.shape(images)}")
         if self.normalize is not None:
             self._check_normalizable(images)
         elif self.blends and images.dtype not in LINEAR_DTYPES:
             raise TypeError(f"images must be floating point, uint8 or a signed integer, got {images.dtype}")
+
+    def _checked_images(self, images: Any) -> tuple[Tensor, str]:
+        """Images that can be mixed, as an ordinary tensor, and what torchvision calls them, or ""."""
+        kind = "" if type(images) is Tensor else tv_tensors.kind_of(images, "images")
+        if kind and (images.ndim < 4 or kind == "Mask"):
+            what = "masks" if kind == "Mask" else "a single image"
+            raise ValueError(f"images must be a batch of images (N, C, H, W), got {what}, {checks.shape(images)}")
+        if kind == "Video" and self.volume:
+            raise ValueError(
+                "images must be volumes (N, C, D, H, W) with volume, got a Video, which is (N, T, C, H, W)"
+            )
+        plain = tv_tensors.plain(images) if kind else images
+        self.check_images(plain)
+        return plain, kind
 
     def _check_normalizable(self, images: Tensor) -> None:
         if images.dtype is not torch.uint8:
@@ -293,15 +397,26 @@ class Mixer(nn.Module):
     def _seed(self, images: Tensor, generator: torch.Generator | None, seed: Any) -> Tensor:
         if generator is None and seed is None:
             generator = self.generator
-        return as_seed(seed, _generator(generator), images.device)
+        drawn = as_seed(seed, _generator(generator), images.device)
+        return drawn if generator is None else apart(drawn)
 
 
-def _labels(labels: Any, images: Tensor, num_classes: int | None) -> Tensor:
-    """Classes (N,), int64, or soft labels (N, K), float32."""
+def _labels(labels: Any, images: Tensor, num_classes: int | None, multi_label: bool) -> Tensor:
+    """Classes (N,), int64; numbers (N,), floating point; or soft labels (N, K), float32."""
+    if type(labels) is Tensor and labels.dtype is torch.int64 and labels.ndim == 1 and not multi_label:  # as a rule
+        return checks.indices(labels, "labels", images, "images")
+    if isinstance(labels, Tensor) and labels.dtype in checks.FLOATS and labels.ndim == 1 and num_classes is None:
+        if labels.shape[0] != images.shape[0]:
+            raise ValueError(f"labels must be (N,) = ({images.shape[0]},), got {checks.shape(labels)}")
+        checks.same_device(checks.tensor(labels, "labels"), "labels", images, "images")
+        return labels if labels.dtype == torch.float64 else labels.to(torch.float32)
     if not isinstance(labels, Tensor) or labels.ndim != 2:
         if isinstance(labels, Tensor) and labels.dtype not in checks.INTEGERS:
             got = f"{labels.dtype} {checks.shape(labels)}"
             raise TypeError(f"labels must be an integer tensor (N,), or soft or multi-hot (N, K), got {got}")
+        if multi_label:
+            got = f", got {checks.shape(labels)}" if isinstance(labels, Tensor) else ""
+            raise ValueError(f"labels must be (N, K), multi-hot or soft, with multi_label{got}")
         return checks.indices(labels, "labels", images, "images")
     if checks.tensor(labels, "labels").dtype not in (*checks.FLOATS, *checks.INTEGERS, torch.bool):
         raise TypeError(f"labels must be integer or floating point, got {labels.dtype}")
@@ -310,7 +425,7 @@ def _labels(labels: Any, images: Tensor, num_classes: int | None) -> Tensor:
         raise ValueError(f"labels must be (N,) or (N, K) = {expected}, got {checks.shape(labels)}")
     checks.same_device(labels, "labels", images, "images")
     if not labels.is_floating_point():
-        if labels.shape[1] == 1:
+        if labels.shape[1] == 1 and not multi_label:
             raise ValueError(f"labels must be (N,), or (N, K) with K > 1 if multi-hot, got {checks.shape(labels)}")
         if dispatch.is_at_hand(labels) and ((labels != 0) & (labels != 1)).any():
             raise ValueError("labels (N, K) of integers must be multi-hot, 0 or 1; classes are (N,)")
@@ -319,6 +434,15 @@ def _labels(labels: Any, images: Tensor, num_classes: int | None) -> Tensor:
 
 def _partners_of(labels: Tensor, perm: Tensor) -> Tensor:
     return labels.gather(0, perm if labels.ndim == 1 else perm.unsqueeze(1).expand(labels.shape))
+
+
+def _kind(value: Any) -> str:
+    """What a value is that is no tensor, and, of a list, what it holds."""
+    of = f" of {type(value[0]).__name__}" if isinstance(value, (tuple, list)) and len(value) > 0 else ""
+    kind = type(value)
+    if of:
+        return kind.__name__ + of
+    return kind.__name__ if kind.__module__ in ("builtins", "torch") else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _normalize(value: Any, dtype: Any) -> Normalize | None:

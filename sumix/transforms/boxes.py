@@ -20,8 +20,12 @@ class BoxMixer(Mixer):
 
     def __init__(self, *, inplace: bool = False, **shared: Unpack[MixerOptions]) -> None:
         super().__init__(**shared)
-        self.inplace = checks.flag(inplace, "inplace")
-        if inplace and (self.normalize is not None or self.cross_rank is not False):
+        self.inplace = inplace
+
+    def check_options(self) -> None:
+        """Fail unless the options are what they can be."""
+        super().check_options()
+        if checks.flag(self.inplace, "inplace") and (self.normalize is not None or self.cross_rank is not False):
             raise ValueError("inplace must be False with normalize or cross_rank, which make new images")
 
     def check_images(self, images: Any) -> None:

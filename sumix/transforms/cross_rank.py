@@ -6,6 +6,7 @@ process with the whole batch and several with a part each make the same mixes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,29 +14,31 @@ from torch import Tensor
 from torch import distributed as dist
 
 from sumix.ranks import agree, describe, gather, group_of
+from sumix.ranks import check as check_cross_rank
 from sumix.recipe import Recipe
 
 if TYPE_CHECKING:
     from sumix.transforms.base import Mixer
+    from sumix.transforms.inputs import Batch
 
 
-def forward(
-    mixer: Mixer, images: Any, labels: Any, extras: tuple[Any, ...], generator: torch.Generator | None, seed: Any
-) -> tuple[Any, ...]:
-    """`Mixer.forward` with partners from all ranks: the target's `perm` counts through them."""
-    group = group_of(mixer.cross_rank)
+def forward(mixer: Mixer, check: Callable[[], Batch]) -> tuple[Batch, Tensor, Any, list[Tensor]]:
+    """The steps of `Mixer.forward` with partners from all ranks: the target's `perm` counts through them.
 
-    def bring() -> tuple[str, tuple[Tensor, Tensor]]:
-        own = mixer.checked(images, labels, generator, seed)
-        if images.requires_grad:
+    `check` gives the batch, or fails.
+    """
+    group = group_of(check_cross_rank(mixer.cross_rank))
+
+    def bring() -> tuple[str, Batch]:
+        own = check()
+        if own.images.requires_grad:
             raise ValueError("images must not require gradients with cross_rank: none flow between ranks")
-        for k, extra in enumerate(extras):
-            mixer.check_extra(extra, k, images)
-        named = {f"extras[{k}]": extra for k, extra in enumerate(extras)}
-        how = f"{type(mixer).__name__}(per_sample={mixer.per_sample})"
-        return f"{how}, {describe(images=images, labels=own[0], **named)}", own
+        named = {extra.name: extra.plain for extra in own.extras}
+        how = f"{type(mixer).__name__}(per_sample={mixer.per_sample}){'' if mixer.mixup_enabled else ' switched off'}"
+        return f"{how}, {describe(images=own.images, labels=own.labels, **named)}", own
 
-    labels, seed = agree(bring, group)
+    batch = agree(bring, group)
+    images, labels, seed = batch[:3]
     n, seed = images.shape[0], gather(seed.reshape(1), group)[0]  # the first rank's
     all_images, all_labels = gather(images, group), gather(labels, group)
     total, first = all_images.shape[0], dist.get_rank(group) * n
@@ -53,10 +56,10 @@ def forward(
     doubled, crossed = _doubled(recipe), torch.arange(2 * n, device=perm.device).roll(n)
     mixed = mixer.apply_to_images(_beside(images, all_images, perm), doubled, crossed)[:n]
     others = []
-    for k, extra in enumerate(extras):
-        pair = _beside(extra, gather(extra, group), perm)
-        others.append(mixer.apply_to_extra(pair, k, doubled, crossed, mixer.size(images))[:n])
-    return mixed, target, *others
+    for extra in batch.extras:
+        pair = extra._replace(plain=_beside(extra.plain, gather(extra.plain, group), perm))
+        others.append(mixer.apply_to_extra(pair, doubled, crossed)[:n])
+    return batch, mixed, target, others
 
 
 def _beside(own: Tensor, everyone: Tensor, perm: Tensor) -> Tensor:

@@ -28,12 +28,16 @@ class CutMix(BoxMixer):
         cutmix_minmax).
     correct_lam : bool
         False leaves `lam` as it was drawn, whatever was clipped (timm's correct_lam=False).
+    volume : bool
+        Whether images (N, C, D, H, W) are volumes, whose boxes have a depth too: sides :math:`\lfloor size \cdot
+        share^{1/3} \rfloor`. If not, they are videos, with the same box in every frame. With it a video's box lasts a
+        while and then is gone.
     INPLACE
     SHARED
 
     Notes
     -----
-    Images may be (N, C, H, W), (N, C, T, H, W) (the same box in every frame), or signals (N, C, L), whose box is
+    Images may be (N, C, H, W), (N, C, T, H, W) (see `volume`), or signals (N, C, L), whose box is
     :math:`\lfloor L \cdot share \rfloor` long.
 
     CALL
@@ -43,22 +47,27 @@ class CutMix(BoxMixer):
     Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", ICCV 2019.
     """
 
-    DIMS = (3, 4, 5)
-
     def __init__(
         self,
         *,
         alpha: float = 1.0,
         minmax: tuple[float, float] | None = None,
         correct_lam: bool = True,
+        volume: bool = False,
         inplace: bool = False,
         **shared: Unpack[MixerOptions],
     ) -> None:
         super().__init__(inplace=inplace, **shared)
-        self.alpha = checks.positive(alpha, "alpha")
-        self.minmax = None if minmax is None else checks.interval(minmax, "minmax", 0, 1)
-        self.correct_lam = checks.flag(correct_lam, "correct_lam")
-        if minmax is not None and not correct_lam:
+        self.alpha, self.minmax, self.correct_lam, self.volume = alpha, minmax, correct_lam, volume
+
+    def check_options(self) -> None:
+        """Fail unless the options are what they can be."""
+        super().check_options()
+        self.alpha = checks.positive(self.alpha, "alpha")
+        if self.minmax is not None:
+            self.minmax = checks.interval(self.minmax, "minmax", 0, 1)
+        self.DIMS = (5,) if checks.flag(self.volume, "volume") else (3, 4, 5)
+        if self.minmax is not None and not checks.flag(self.correct_lam, "correct_lam"):
             raise ValueError("correct_lam must be True with minmax: the box alone says what lam is")
 
     def draw(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:

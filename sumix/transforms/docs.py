@@ -6,6 +6,9 @@ SHARED = """\
     label_smoothing : float
         Share of the soft labels that is spread evenly over all classes, 0 to 1. With `num_classes` alone: a loss on a
         `MixTarget` smooths itself.
+    multi_label : bool
+        Whether labels (N, K), multi-hot, are to be smoothed each towards 1/2, as timm's option of that name does, for
+        torch.nn.BCEWithLogitsLoss. With `num_classes` alone.
     p : float
         Probability to mix, 0 to 1: of each sample, or of the batch if `per_sample` is false. What is not mixed stays as
         it is, with `lam` 1.
@@ -26,10 +29,13 @@ SHARED = """\
         Partners are drawn from all ranks of the default group, or of this one. Every rank must bring as many samples,
         of one shape and dtype; else all of them get a ValueError. Their hosts compare this at every call: no GPU is
         waited for, unless the group has NCCL alone. Not in the workers of a DataLoader.
+    labels_getter : "default" or callable
+        What finds the labels where one container is given, as in torchvision: a callable that is given the container
+        and returns one of the tensors in it. See below for the default.
     generator : torch.Generator, optional
-        Source of randomness, on the device of the images; torch's default generator if None. In the workers of a
-        DataLoader leave it None: torch seeds each worker's default generator differently, but would give every worker a
-        copy of this one.
+        Source of randomness, on the device of the images; torch's default generator if None. In a DataLoader's workers,
+        each of which has a copy of it, the worker's seed is added to what it gives: mixes differ between workers and
+        between epochs, and repeat where the DataLoader's seeds do (`DataLoader(generator=)`, torch.manual_seed).
 """
 
 INPLACE = """\
@@ -44,12 +50,26 @@ CALL = """\
 
     - images : Tensor, any dtype unless said otherwise, contiguous or channels_last, which is kept. They may require
       gradients.
-    - labels : Tensor, shape (N,), any integer dtype; or soft or multi-hot labels (N, K), from which soft ones are made.
-    - whatever follows, `mixed, target, masks = mix(images, labels, masks)`, is mixed by the same recipe: floating point
-      tensors as the images are, integers as maps of labels.
+    - labels : Tensor, shape (N,), any integer dtype; or soft or multi-hot labels (N, K), from which soft ones are made;
+      or, without `num_classes`, numbers to be predicted, (N,) or (N, K), floating point, for `target.blend()`.
+    - whatever follows, `mixed, target, masks = mix(images, labels, masks)`, has the images' spatial size and is mixed
+      by the same recipe: floating point tensors as the images are, integers as maps of labels. Boxes, keypoints and
+      whatever else is no image and no map are refused; what may be averaged in another shape, `target.mix` of a MixUp
+      takes.
+
+    Or with one tuple, list or dictionary, as torchvision's v2 transforms are, which comes back as what it was:
+    `mix((images, labels))`, `mix({"image": images, "label": labels})`. Labels are the second item, or under "labels",
+    "label" or the first key that has "label" in it, also of a dictionary that is the second item; images are the first
+    item, or under "image", "images", "pixel_values", "img", "input" and the like, or the only tensor of 3 dimensions or
+    more. Other tensors are mixed along, but for what is a number or a text a sample, which stays as it is. Image, Video
+    and Mask of torchvision stay what they are: an Image that is mixed along is pixels whatever its dtype, a Mask a map
+    of labels if it holds integers.
 
     `target` is a `MixTarget`, or with `num_classes` soft labels (N, K), float32. TypeError or ValueError is raised for
     an argument that does not fit. torch.compile(fullgraph=True) takes it, with `seed=` or torch's own randomness.
+
+    Options may be changed at any time, `mix.p = 0.5`, and are checked again. `mix.mixup_enabled = False` leaves all
+    images as they are, with `lam` 1, until it is True again.
 """
 
 

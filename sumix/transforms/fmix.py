@@ -59,12 +59,17 @@ class FMix(Mixer):
         **shared: Unpack[MixerOptions],
     ) -> None:
         super().__init__(**shared)
-        self.alpha = checks.positive(alpha, "alpha")
-        self.decay = checks.number(decay, "decay", 0)
-        self.max_soft = checks.number(max_soft, "max_soft", 0, 0.5)
-        checks.choice(spectrum, "spectrum", SPECTRA)
-        self.spectrum = spectrum
-        self.correct_lam = checks.flag(correct_lam, "correct_lam")
+        self.alpha, self.decay, self.max_soft = alpha, decay, max_soft
+        self.spectrum, self.correct_lam = spectrum, correct_lam
+
+    def check_options(self) -> None:
+        """Fail unless the options are what they can be."""
+        super().check_options()
+        self.alpha = checks.positive(self.alpha, "alpha")
+        self.decay = checks.number(self.decay, "decay", 0)
+        self.max_soft = checks.number(self.max_soft, "max_soft", 0, 0.5)
+        checks.choice(self.spectrum, "spectrum", SPECTRA)
+        checks.flag(self.correct_lam, "correct_lam")
 
     @property
     def blends(self) -> bool:

@@ -52,9 +52,14 @@ class GridMix(Mixer):
         **shared: Unpack[MixerOptions],
     ) -> None:
         super().__init__(**shared)
-        self.alpha = checks.positive(alpha, "alpha")
-        self.area, self.aspect, self.cells = area, aspect, cells
-        sample_grid(0, 1, area=area, aspect=aspect, cells=cells, seed=0, device="cpu")  # refuses what does not fit
+        self.alpha, self.area, self.aspect, self.cells = alpha, area, aspect, cells
+
+    def check_options(self) -> None:
+        """Fail unless the options are what they can be."""
+        super().check_options()
+        self.alpha = checks.positive(self.alpha, "alpha")
+        how = {"area": self.area, "aspect": self.aspect, "cells": self.cells}
+        sample_grid(0, 1, **how, seed=0, device="cpu")  # refuses what does not fit
 
     def draw(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
         """Masks with holes."""

@@ -22,7 +22,8 @@ class MixUp(Mixer):
 
     Notes
     -----
-    Images may have any shape (N, ...), floating point, uint8 or a signed integer (rounded to nearest).
+    Images may have any shape (N, ...), floating point, uint8 or a signed integer (rounded to nearest). So may what
+    `target.mix` is given: hidden features of the same batch, say (manifold mixup).
 
     CALL
 
@@ -31,9 +32,16 @@ class MixUp(Mixer):
     Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
     """
 
+    volume = None  # a weight suits images of any dimensions
+
     def __init__(self, *, alpha: float = 1.0, **shared: Unpack[MixerOptions]) -> None:
         super().__init__(**shared)
-        self.alpha = checks.positive(alpha, "alpha")
+        self.alpha = alpha
+
+    def check_options(self) -> None:
+        """Fail unless the options are what they can be."""
+        super().check_options()
+        self.alpha = checks.positive(self.alpha, "alpha")
 
     def draw(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
         """The weights."""

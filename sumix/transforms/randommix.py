@@ -9,10 +9,14 @@ from torch import Tensor, nn
 from sumix.ops import checks, dispatch
 from sumix.ops.sample import sample_seed, sample_uniform
 from sumix.recipe import Recipe
+from sumix.transforms import options
 from sumix.transforms.base import Mixer
 
 # What belongs to RandomMix, and may be given to its mixers if it is the same in all.
-COMMON = ("num_classes", "label_smoothing", "partners", "normalize", "dtype", "ignore_index", "cross_rank")
+COMMON = (
+    "num_classes", "label_smoothing", "multi_label", "partners", "normalize", "dtype", "ignore_index", "cross_rank",
+    "labels_getter",
+)  # fmt: skip
 
 
 class RandomMix(Mixer):
@@ -52,11 +56,31 @@ class RandomMix(Mixer):
         mixers = _mixers(mixers)
         super().__init__(per_sample=per_sample, **_common(mixers, shared))
         self.mixers = nn.ModuleList(mixers)
-        self.weights = _weights(weights, len(mixers))
-        kept = [set(mixer.DIMS) for mixer in mixers if mixer.DIMS is not None]
+        self.weights = weights
+        self._taken = [_of_randommix(mixer) for mixer in mixers]
+
+    def check_options(self) -> None:
+        """Fail unless the options are what they can be, its mixers' too."""
+        super().check_options()
+        if len(self.mixers) != len(self._taken):
+            raise ValueError(f"mixers must stay {len(self._taken)}, got {len(self.mixers)}: make another RandomMix")
+        for at, (mixer, taken) in enumerate(zip(self.mixers, self._taken, strict=True)):
+            mixer.use_options()
+            for name, value in taken.items():
+                if not _alike(getattr(mixer, name, None), value):
+                    raise ValueError(f"{name} must be set at RandomMix itself, which does not ask mixers[{at}] for it")
+        self.weights = _weights(self.weights, len(self.mixers))
+        kept = [set(mixer.DIMS) for mixer in self.mixers if mixer.DIMS is not None]
         self.DIMS = tuple(sorted(set.intersection(*kept))) if kept else None
-        if self.DIMS == ():
+        volumes = [mixer.volume for mixer in self.mixers if mixer.volume is not None]
+        if self.DIMS == () or any(volume != volumes[0] for volume in volumes):
             raise ValueError("mixers must have a kind of images in common")
+        self.volume = volumes[0] if volumes else None
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether nothing was changed since, in the mixers neither."""
+        return self._checked and len(self.mixers) == len(self._taken) and all(mixer.is_checked for mixer in self.mixers)
 
     def look(self, images: Tensor) -> list[Tensor]:
         """What the mixers must know of the images."""
@@ -64,11 +88,13 @@ class RandomMix(Mixer):
 
     def recipe(self, images: Tensor, perm: Tensor, seed: Tensor) -> Recipe:
         """The recipe of the whole batch."""
+        if not self.mixup_enabled:
+            return self.untouched(images.shape[0], self.size(images), images.device)
         seeds = sample_seed(len(self.mixers) + 1, seed=seed)
         if not self.per_sample and dispatch.is_at_hand(seed):  # on CPU a value can be looked at
             which = int(self.choose(seeds[0], 1))
             if which < 0:
-                return self.untouched(images)
+                return self.untouched(images.shape[0], self.size(images), images.device)
             return self.mixers[which].recipe(images, perm, seeds[which + 1])
         seen = [found.index_select(0, perm) for found in self.look(images)]
         return self.rows(seed, images.shape[0], self.size(images), seen)
@@ -79,6 +105,8 @@ class RandomMix(Mixer):
 
     def rows(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
         """A recipe for each of n samples, from the mixer chosen for it."""
+        if not self.mixup_enabled:
+            return self.untouched(n, size, seed.device)
         seeds, seen = sample_seed(len(self.mixers) + 1, seed=seed), list(seen)
         recipes = []
         for mixer, own in zip(self.mixers, seeds[1:].unbind(), strict=True):
@@ -86,12 +114,6 @@ class RandomMix(Mixer):
             seen = seen[mixer.looks :]
         choice = self.choose(seeds[0], n if self.per_sample else 1)
         return merge(recipes, choice.expand(n), size)
-
-    def untouched(self, images: Tensor) -> Recipe:
-        """The recipe that leaves a batch on CPU as it is, whatever its dtype."""
-        n = images.shape[0]
-        lam = images.new_ones(n, dtype=torch.float32)
-        return Recipe(lam, None if self.blends else images.new_zeros(n, 2 * len(self.size(images)), dtype=torch.int64))
 
     def check_images(self, images: Any) -> None:
         """Fail unless every mixer can mix `images`: which one does is not known yet."""
@@ -156,6 +178,7 @@ def _mixers(value: Any) -> list[Mixer]:
     for at, mixer in enumerate(value):
         if not isinstance(mixer, Mixer):
             raise TypeError(f"mixers[{at}] must be one of sumix's transforms, got {type(mixer).__name__}")
+        mixer.use_options()
         if mixer.generator is not None:
             raise ValueError(f"mixers[{at}] must have no generator: RandomMix has one for all")
         if getattr(mixer, "inplace", False):
@@ -165,15 +188,20 @@ def _mixers(value: Any) -> list[Mixer]:
 
 def _common(mixers: list[Mixer], given: dict[str, Any]) -> dict[str, Any]:
     """The options of RandomMix: those given, and those that its mixers agree on."""
-    plain, options = Mixer(), dict(given)
+    plain, taken = options.defaults(Mixer), dict(given)
     for name in COMMON:
         values = [getattr(mixer, name) for mixer in mixers]
-        if all(_alike(value, getattr(plain, name)) for value in values):
+        if all(_alike(value, plain[name]) for value in values):
             continue
         if name in given or not all(_alike(value, values[0]) for value in values):
             raise ValueError(f"{name} must be given to RandomMix alone, or be the same in all of its mixers")
-        options[name] = values[0]
-    return options
+        taken[name] = values[0]
+    return taken
+
+
+def _of_randommix(mixer: Mixer) -> dict[str, Any]:
+    """The options of a mixer that count no longer, now that it is one of several."""
+    return {name: getattr(mixer, name, None) for name in (*COMMON, "generator", "inplace")}
 
 
 def _alike(a: Any, b: Any) -> bool:

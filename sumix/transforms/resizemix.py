@@ -56,10 +56,14 @@ class ResizeMix(BoxMixer):
         **shared: Unpack[MixerOptions],
     ) -> None:
         super().__init__(inplace=inplace, **shared)
-        self.alpha = None if alpha is None else checks.positive(alpha, "alpha")
-        self.scope = checks.interval(scope, "scope", 0, 1)
-        checks.choice(mode, "mode", checks.RESIZE_MODES)
-        self.mode = mode
+        self.alpha, self.scope, self.mode = alpha, scope, mode
+
+    def check_options(self) -> None:
+        """Fail unless the options are what they can be."""
+        super().check_options()
+        self.alpha = None if self.alpha is None else checks.positive(self.alpha, "alpha")
+        self.scope = checks.interval(self.scope, "scope", 0, 1)
+        checks.choice(self.mode, "mode", checks.RESIZE_MODES)
 
     def check_images(self, images: Any) -> None:
         """Fail unless `images` can be resized."""

@@ -66,15 +66,19 @@ class SaliencyMix(BoxMixer):
         **shared: Unpack[MixerOptions],
     ) -> None:
         super().__init__(inplace=inplace, **shared)
-        self.alpha = checks.positive(alpha, "alpha")
-        if (mean is None) != (std is None):
+        self.alpha, self.mean, self.std, self.order, self.correct_lam = alpha, mean, std, order, correct_lam
+
+    def check_options(self) -> None:
+        """Fail unless the options are what they can be."""
+        super().check_options()
+        self.alpha = checks.positive(self.alpha, "alpha")
+        if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std must be given both or neither")
-        checks.choice(order, "order", ORDERS)
-        self.mean, self.std, self.order = mean, std, order
-        if mean is not None:
-            self.keep("_mean_of_images", mean, "mean")
-            self.keep("_std_of_images", std, "std")
-        self.correct_lam = checks.flag(correct_lam, "correct_lam")
+        if self.mean is not None:
+            self.keep("_mean_of_images", self.mean, "mean")
+            self.keep("_std_of_images", self.std, "std")
+        checks.choice(self.order, "order", ORDERS)
+        checks.flag(self.correct_lam, "correct_lam")
 
     def check_images(self, images: Any) -> None:
         """Fail unless the saliency of `images` is defined."""

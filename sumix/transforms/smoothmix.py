@@ -40,7 +40,11 @@ class SmoothMix(Mixer):
     def __init__(self, *, spread: tuple[float, float] = (0.25, 0.5), **shared: Unpack[MixerOptions]) -> None:
         super().__init__(**shared)
         self.spread = spread
-        sample_smooth(0, 1, spread=spread, seed=0, device="cpu")  # refuses what does not fit
+
+    def check_options(self) -> None:
+        """Fail unless the options are what they can be."""
+        super().check_options()
+        sample_smooth(0, 1, spread=self.spread, seed=0, device="cpu")  # refuses what does not fit
 
     def draw(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
         """Masks without an edge."""
