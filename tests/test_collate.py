@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 from benchmarks import peers
 from sumix import CutMix, FMix, MixTarget, MixUp, RandomMix, SUMixCollate
@@ -39,6 +39,41 @@ def test_unmixed_images_are_normalised_too():
     assert CutMix().unmixed(images) is images
 
 
+@pytest.mark.parametrize("keys", [("image", "label"), ("pixel_values", "labels")])
+def test_dictionaries_remain_dictionaries(keys):
+    images, labels = torch.rand(6, 3, 8, 8), torch.arange(6)
+    samples = [{keys[0]: images[k], keys[1]: k, "name": f"cat{k}"} for k in range(6)]
+    mix = CutMix()
+    batch = SUMixCollate(mix)(samples)
+    assert list(batch) == [*samples[0], f"raw_{keys[0]}"] and batch["name"] == [f"cat{k}" for k in range(6)]
+    assert torch.equal(batch[f"raw_{keys[0]}"], images) and torch.equal(batch[keys[1]].y_a, labels)
+    assert torch.equal(batch[keys[0]], batch[keys[1]].mix(images))
+    batch = SUMixCollate(CutMix(num_classes=6), raw=False)(samples)
+    assert list(batch) == list(samples[0]) and batch[keys[1]].shape == (6, 6)
+    loader = DataLoader(samples, batch_size=3, num_workers=1, collate_fn=SUMixCollate(mix))
+    assert [type(batch[keys[1]]) for batch in loader] == [MixTarget] * 2
+    with pytest.raises(ValueError, match=f"collate_fn must leave 'raw_{keys[0]}' free"):
+        SUMixCollate(mix)([{**sample, f"raw_{keys[0]}": 1} for sample in samples])
+
+
+def test_names_that_nobody_reads_are_refused():
+    collate = SUMixCollate(CutMix(num_classes=24))
+    with pytest.raises(AttributeError, match="normalize"):
+        collate.normalize = True
+    collate.raw = "no"
+    with pytest.raises(TypeError, match="raw must be a bool"):
+        collate([(torch.rand(3, 8, 8), 1)] * 4)
+
+
+def test_sequences_remain_what_they_are():
+    samples = [(torch.rand(3, 8, 8), k, k + 100) for k in range(6)]
+    for kind in (tuple, list):
+        collate = SUMixCollate(CutMix(), collate_fn=lambda given, kind=kind: kind(default_collate(given)))
+        found = collate(samples)
+        assert type(found) is kind and [type(part) for part in found[:3]] == [torch.Tensor, torch.Tensor, MixTarget]
+        assert found[3].tolist() == list(range(100, 106))  # whose own sample it is, and not mixed
+
+
 def test_without_the_unmixed_images():
     loader = DataLoader(dataset(), batch_size=6, collate_fn=SUMixCollate(CutMix(num_classes=24), raw=False))
     for mixed, soft, depth in loader:
@@ -57,13 +92,40 @@ def test_without_the_unmixed_images():
         (
             lambda: SUMixCollate(CutMix(), collate_fn=lambda samples: torch.zeros(3))([]),
             TypeError,
-            r"collate_fn must make \(images, labels, \.\.\.\), got Tensor",
+            r"collate_fn must make \(images, labels, \.\.\.\) or a dictionary, got Tensor",
         ),
     ],
 )
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.skipif(peers.load("torchvision") is None, reason="torchvision is not installed")
+def test_a_choice_of_torchvisions():
+    v2 = peers.load("torchvision").transforms.v2
+    how = {"normalize": (0.5, 0.25), "dtype": torch.bfloat16}
+    choice = v2.RandomChoice([CutMix(**how), v2.RandomChoice([MixUp(**how), FMix(**how)])], p=[0.5, 0.5])
+    images = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8)
+    for samples in (
+        [(images[k], k) for k in range(6)],
+        [{"image": images[k], "label": k} for k in range(6)],
+    ):
+        kinds = set()
+        for _ in range(40):
+            found = SUMixCollate(choice)(samples)
+            raw, mixed, target = (
+                found if isinstance(samples[0], tuple) else (found["raw_image"], found["image"], found["label"])
+            )
+            assert torch.equal(raw, CutMix(**how).unmixed(images)) and mixed.shape == raw.shape
+            kinds.add((target.box is None, target.mask is None))
+        assert len(kinds) == 3
+    for other, name in ((MixUp(), "normalize"), (MixUp(**how, num_classes=6), "num_classes")):
+        with pytest.raises(ValueError, match=f"mix must be a choice of mixers with the same {name}"):
+            SUMixCollate(v2.RandomChoice([CutMix(**how), other]))
+    for other in (v2.RandomApply([CutMix()]), v2.RandomChoice([CutMix(), v2.Identity()])):
+        with pytest.raises(TypeError, match=r"mix must be one of sumix's transforms, got (RandomApply|Identity)"):
+            SUMixCollate(other)
 
 
 @pytest.mark.skipif(peers.load("torchvision") is None, reason="torchvision is not installed")

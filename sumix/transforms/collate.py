@@ -1,12 +1,16 @@
 """Mixing in a DataLoader's workers."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch.utils.data import default_collate
 
 from sumix.ops import checks
 from sumix.transforms.base import Mixer
+from sumix.transforms.inputs import Inputs
+
+ALIKE = ("num_classes", "multi_label", "normalize", "dtype", "labels_getter")  # in all that may mix a batch
 
 
 class SUMixCollate:
@@ -14,15 +18,22 @@ class SUMixCollate:
 
     Parameters
     ----------
-    mix : Mixer
-        `CutMix(alpha=0.2)`, say, without cross_rank: workers are no ranks. Leave its generator None: every worker then
-        draws numbers of its own.
+    mix : Mixer, or torchvision's v2.RandomChoice of mixers
+        `CutMix(alpha=0.2)`, say, without cross_rank: workers are no ranks. Every worker draws numbers of its own, in
+        every epoch.
     raw : bool
         True (the default): batches are `(images, mixed, target, ...)`, as `forward_pair` and SUMixLoss need them; the
         images are normalised if `mix` normalises. False: `(mixed, target, ...)`, for losses that take soft labels.
     collate_fn : callable
-        Makes `(images, labels, ...)`, a tuple or list of tensors, of a list of samples; torch's default_collate if not
-        given. What follows the labels is mixed alike, see `Mixer.forward`.
+        Makes a batch of a list of samples, torch's default_collate if not given: a tuple or list `(images, labels,
+        ...)`, or a dictionary that holds both, as `Mixer` takes them. What else is in it is mixed alike if it is pixels
+        or maps, and left as it is if it is a number or a text a sample.
+
+    Notes
+    -----
+    A dictionary remains one: the mixed images are where the images were, the target where the labels were, and the
+    unmixed images under the images' key with "raw_" before it. `{"pixel_values": ..., "labels": ...}` becomes
+    `{"pixel_values": mixed, "labels": target, "raw_pixel_values": images}`.
 
     Examples
     --------
@@ -31,26 +42,56 @@ class SUMixCollate:
     ...     loss = criterion(*forward_pair(model, mixed, images), target)
     """
 
-    def __init__(
-        self, mix: Mixer, *, raw: bool = True, collate_fn: Callable[[list[Any]], Any] = default_collate
-    ) -> None:
-        if not isinstance(mix, Mixer):
-            raise TypeError(f"mix must be one of sumix's transforms, got {type(mix).__name__}")
-        if not callable(collate_fn):
-            raise TypeError(f"collate_fn must be callable, got {type(collate_fn).__name__}")
-        if mix.cross_rank is not False:
+    __slots__ = ("collate_fn", "mix", "raw")  # what else is set would be read by nobody
+
+    def __init__(self, mix: Any, *, raw: bool = True, collate_fn: Callable[[list[Any]], Any] = default_collate) -> None:
+        self.mix, self.raw, self.collate_fn = mix, raw, collate_fn
+        self._mixers()
+
+    def _mixers(self) -> list[Mixer]:
+        """Those that may mix a batch, if all is as it must be."""
+        mixers = _mixers(self.mix)
+        if not callable(self.collate_fn):
+            raise TypeError(f"collate_fn must be callable, got {type(self.collate_fn).__name__}")
+        if any(mixer.cross_rank is not False for mixer in mixers):
             raise ValueError(
                 "mix must not have cross_rank in a collate_fn, which workers run: mix in the training loop"
             )
-        self.mix, self.raw, self.collate_fn = mix, checks.flag(raw, "raw"), collate_fn
-        if raw and getattr(mix, "inplace", False):
+        if checks.flag(self.raw, "raw") and any(getattr(mixer, "inplace", False) for mixer in mixers):
             raise ValueError("raw must be False where mix works in place: it leaves no unmixed images")
+        for name in ALIKE:
+            values = [getattr(mixer, name) for mixer in mixers]
+            if any(value is not values[0] and value != values[0] for value in values):
+                raise ValueError(f"mix must be a choice of mixers with the same {name}, got {values}")
+        return mixers
 
-    def __call__(self, samples: list[Any]) -> tuple[Any, ...]:
+    def __call__(self, samples: list[Any]) -> Any:
         """Collate the samples and mix the batch."""
+        mixer = self._mixers()[0]
         batch = self.collate_fn(samples)
-        if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-            raise TypeError(f"collate_fn must make (images, labels, ...), got {type(batch).__name__}")
-        raw = self.mix.unmixed(batch[0]) if self.raw else None
-        mixed = self.mix(*batch)
-        return (raw, *mixed) if self.raw else mixed
+        if not isinstance(batch, (tuple, list, Mapping)) or len(batch) < 2:
+            raise TypeError(f"collate_fn must make (images, labels, ...) or a dictionary, got {type(batch).__name__}")
+        if not self.raw:
+            return self.mix(batch)
+        inputs = Inputs(batch, mixer.labels_getter)
+        raw = mixer.unmixed(inputs.images)
+        mixed = self.mix(batch)
+        if not isinstance(mixed, Mapping):
+            return [raw, *mixed] if isinstance(mixed, list) else (raw, *mixed)
+        name = f"raw_{inputs.images_at[0]}"
+        if name in mixed:
+            raise ValueError(f"collate_fn must leave {name!r} free for the unmixed images, got {list(batch)}")
+        mixed[name] = raw
+        return mixed
+
+
+def _mixers(mix: Any) -> list[Mixer]:
+    """The mixers that may mix a batch: one, or those of torchvision's v2.RandomChoice."""
+    if isinstance(mix, Mixer):
+        return [mix]
+    choice = getattr(sys.modules.get("torchvision.transforms.v2"), "RandomChoice", None)
+    if choice is None or not isinstance(mix, choice):
+        raise TypeError(
+            f"mix must be one of sumix's transforms, got {type(mix).__name__}; or v2.RandomChoice of several"
+        )
+    return [mixer for transform in mix.transforms for mixer in _mixers(transform)]
