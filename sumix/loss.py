@@ -241,8 +241,9 @@ class SUMixLoss(nn.Module):
         maps = features if features is not None or not isinstance(raw, SUMixOutput) else raw.features
         if maps is None:
             raise ValueError(
-                f'ratio="{self.ratio}" needs the raw images\' last feature map: call capture_features(model) once, '
-                "give SUMixHead the map (N, D, h, w) in place of pooled features, or pass features="
+                f'ratio="{self.ratio}" needs the raw images\' last feature map, and the raw outputs carry none: call '
+                "capture_features(model) once, give SUMixHead the map (N, D, h, w) in place of pooled features, or "
+                "pass features=; in eval mode a model returns logits alone, so it must be in training mode"
             )
         return maps
 
