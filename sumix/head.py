@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -106,6 +107,9 @@ class SUMixHead(nn.Module):
 
     Notes
     -----
+    It takes checkpoints of the layer that it replaces: `load_state_dict` reads `fc.weight` and `fc.bias` as its
+    classifier's, and warns that the uncertainty branch keeps the values it has. `plain_state_dict` is the way back.
+
     class_weight is the classifier's own weight, or where torch.distributed is initialised a copy of it, as FSDP frees
     the weight itself.
 
@@ -147,6 +151,22 @@ class SUMixHead(nn.Module):
         maps = features.detach() if features.ndim == 4 else None
         return SUMixOutput(logits, uncertainty, maps, lasting(self.classifier.weight))
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Take the weight and bias of a plain linear layer for the classifier's."""
+        plain = [name for name in ("weight", "bias") if prefix + name in state_dict]
+        if plain and not any(key.startswith(prefix + "classifier.") for key in state_dict):
+            for name in plain:
+                state_dict[f"{prefix}classifier.{name}"] = state_dict.pop(prefix + name)
+            if self.uncertainty is not None and not any(key.startswith(f"{prefix}uncertainty.") for key in state_dict):
+                own = self.uncertainty.state_dict(prefix=f"{prefix}uncertainty.")
+                state_dict.update(own)
+                warnings.warn(
+                    f"{prefix[:-1] or 'SUMixHead'}: the checkpoint has a plain linear layer, which becomes the "
+                    "classifier; the uncertainty branch keeps the values it has",
+                    stacklevel=2,
+                )
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def extra_repr(self) -> str:
         """The options, for repr()."""
         return f"in_features={self.in_features}, num_classes={self.num_classes}, normalized={self.normalized}"
@@ -165,6 +185,45 @@ def lasting(weight: Tensor) -> Tensor | None:
     if not torch.compiler.is_compiling() and weight.untyped_storage().size() == 0:
         return None
     return weight.clone()
+
+
+def plain_state_dict(model: nn.Module) -> dict[str, Any]:
+    """`model.state_dict()` as it would be with torch.nn.Linear in place of each `SUMixHead`: to leave SUMix again.
+
+    Parameters
+    ----------
+    model : nn.Module
+        With or without a SUMixHead; out of DistributedDataParallel, DataParallel and torch.compile.
+
+    Returns
+    -------
+    dict of str to Tensor
+        `fc.classifier.weight` of the head "fc" is `fc.weight`; the uncertainty branch is left out.
+
+    Raises
+    ------
+    TypeError
+        If `model` is no module.
+
+    Examples
+    --------
+    >>> torch.save(sumix.plain_state_dict(model), "plain.pt")
+    >>> torchvision.models.resnet18(num_classes=100).load_state_dict(torch.load("plain.pt"))
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
+    model = unwrapped(model, ("_orig_mod",))  # FSDP is needed for what it has sharded
+    state = model.state_dict()
+    for name, module in model.named_modules():
+        if isinstance(module, SUMixHead):
+            prefix = f"{name}." if name else ""
+            for key in [key for key in state if key.startswith(prefix)]:
+                part, _, rest = key[len(prefix) :].partition(".")
+                if part == "classifier":
+                    state[prefix + rest] = state[key]
+                if part in ("classifier", "uncertainty"):
+                    del state[key]
+    return state
 
 
 def unwrapped(model: nn.Module, wrappers: tuple[str, ...] = WRAPPERS) -> nn.Module:
