@@ -278,4 +278,8 @@ def _unpack(output: Any, name: str) -> tuple[Tensor, Tensor | None]:
         return output.logits, output.uncertainty
     if isinstance(output, Tensor):
         return output, None
-    raise TypeError(f"{name} must be a SUMixOutput or a Tensor of logits, got {type(output).__name__}")
+    kind = type(output).__name__
+    advice = ""
+    if hasattr(output, "logits"):
+        advice = "; pass its logits, or call capture_features(model), which in training mode makes a SUMixOutput of it"
+    raise TypeError(f"{name} must be a SUMixOutput or a Tensor of logits, got {kind}{advice}")

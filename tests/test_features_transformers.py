@@ -92,6 +92,19 @@ def test_outputs_of_every_form(images):
     torch.testing.assert_close(output.loss, loss)
 
 
+def test_without_a_capture_and_in_eval_mode(images):
+    model, (_, target) = build("ViT", VIT), CutMix()(images, torch.tensor([0, 1, 2]))
+    for mode in (True, False):
+        output = model.train(mode)(images)
+        with pytest.raises(
+            TypeError, match=r"mixed must be .*; pass its logits, or call capture_features.* training mode"
+        ):
+            SUMixLoss()(output, output, target)
+        assert SUMixLoss()(output.logits, output.logits, target).isfinite()
+        if mode:
+            capture_features(model)
+
+
 def test_with_a_head(images):
     model = build("ViT", VIT)
     model.classifier = SUMixHead(32, K)
