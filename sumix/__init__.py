@@ -26,7 +26,7 @@ except ModuleNotFoundError as error:
 from sumix import ops, reference
 from sumix.device import CudaSupport, cuda_available
 from sumix.features import capture_features
-from sumix.head import SUMixHead, SUMixOutput
+from sumix.head import SUMixHead, SUMixOutput, plain_state_dict
 from sumix.loss import SUMixLoss
 from sumix.metrics import mix_accuracy
 from sumix.ops.loss import SUMixParts
@@ -67,6 +67,7 @@ __all__ = [
     "forward_pair",
     "mix_accuracy",
     "ops",
+    "plain_state_dict",
     "reference",
 ]
 

@@ -1,32 +1,37 @@
 """The last feature map of an existing classifier, without editing it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sumix.head import SUMixHead, SUMixOutput
+from sumix.head import SUMixHead, SUMixOutput, lasting, unwrapped
 from sumix.ops import checks
+from sumix.ops.masked_similarity import MOST_PREFIX_TOKENS
 
-_SLOT = "_sumix_captured"  # attribute of the layer that hands its map to the model's own hook
-_MOST_PREFIX_TOKENS = 16  # a class token, a distillation token, registers
+_SLOT = "_sumix_forward_pass"  # attribute of the watched layers that holds the forward pass they report to
+_POOLS_1D = (nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d)
 
 
 class CaptureHandle:
     """What `capture_features` returns: `remove()` undoes it, and so does leaving it as a context manager."""
 
-    def __init__(self, layer: str, hooks: Sequence[torch.utils.hooks.RemovableHandle]) -> None:
+    def __init__(
+        self, layer: str, hooks: Sequence[torch.utils.hooks.RemovableHandle], reporting: Sequence[nn.Module]
+    ) -> None:
         self.layer = layer
         """Name of the layer whose map is captured."""
-        self._hooks = tuple(hooks)
+        self._hooks, self._reporting = tuple(hooks), tuple(reporting)
 
     def remove(self) -> None:
         """Let the model return what it used to."""
         for hook in self._hooks:
             hook.remove()
+        for module in self._reporting:
+            vars(module).pop(_SLOT, None)
 
     def __enter__(self) -> "CaptureHandle":
         return self
@@ -39,7 +44,7 @@ class CaptureHandle:
 
 
 def capture_features(
-    model: nn.Module, layer: str | nn.Module | None = None, *, grid: tuple[int, int] | None = None
+    model: nn.Module, layer: str | nn.Module | None = None, *, grid: Sequence[int] | None = None
 ) -> CaptureHandle:
     """Make a classifier return its last feature map too, in training mode, as `SUMixLoss(ratio="feature")` needs it.
 
@@ -50,16 +55,21 @@ def capture_features(
     Parameters
     ----------
     model : nn.Module
-        A classifier that returns logits (N, K) or, from a `SUMixHead`, SUMixOutput. The layer is found by itself in
-        torchvision's and timm's classifiers, and in most others: it is what goes into the global pooling, or the
-        tokens after the last norm, or what comes before the classifier. A model in DistributedDataParallel,
-        DataParallel or torch.compile may be given as it is.
+        A classifier. It returns logits (N, K), the SUMixOutput of a `SUMixHead`, or a tuple, a dict or a ModelOutput of
+        Hugging Face's transformers that holds logits: those named so, else the first (N, K). What it returned is then
+        the SUMixOutput's `returned`, and is reached through it too: `output.loss`, `output["loss"]`, `output[0]`. The
+        layer is found by itself in the classifiers of torchvision, timm and transformers, and in most others: it is
+        what goes into the global pooling, or the tokens after the last norm, or what comes before the classifier. A
+        model in DistributedDataParallel, DataParallel or torch.compile may be given as it is.
     layer : str or nn.Module, optional
         The layer whose output is the map, if it is to be another: "layer4" of a ResNet. (N, D, h, w), (N, h, w, D),
-        which is recognised by the classifier's D input features, or tokens (N, L, D).
+        which is recognised by the classifier's D input features or the images' proportions, or tokens (N, L, D) or (N,
+        D, L); or a tuple or ModelOutput that holds one: its `last_hidden_state`, else the first. Of a layer that runs
+        more than once in a forward pass, the last output counts.
     grid : (int, int), optional
-        (h, w) of tokens, the last h * w of which are places. Without it they are taken for square patches of the
-        images, after up to 16 leading tokens (class, registers), or for what timm's models say of themselves.
+        (h, w) of tokens, the last h * w of which are places; (l,) for signals, (t, h, w) for videos. Without it they
+        are taken for square patches of the images, after up to 16 leading tokens (class, registers), or for what timm's
+        models say of themselves.
 
     Returns
     -------
@@ -72,16 +82,21 @@ def capture_features(
         If `model` is no module.
     ValueError
         If no layer is found, naming those that there are; if `layer` is none of the model's. At the first forward pass
-        also if the layer's output is no map, or one of a single place, or the model's are no logits.
+        also if the layer's output is no map of the same samples, or one of a single place, or there are no logits.
 
     Notes
     -----
     Hooks live on the modules and know one another by name: the model can be copied, pickled, wrapped for data
-    parallelism and compiled (fullgraph) afterwards, in this order. The map comes as (N, D, h, w), of tokens and
-    channels-last maps as a view.
+    parallelism, sharded by FSDP, and compiled (fullgraph). The map comes as (N, D, h, w), of tokens and channels-last
+    maps as a view. It is kept no longer than the forward pass takes, and not at all where the layer runs outside of
+    one.
 
     class_weight is the weight of the last linear layer if that sees D features, else None: then there is no
-    `ratio="cam"`.
+    `ratio="cam"`. Where torch.distributed is initialised it is a copy, as FSDP frees the weight itself.
+
+    The first call sets `torch._dynamo.config.skip_nnmodule_hook_guards` to False and calls `torch.compiler.reset()`:
+    else a graph that torch.compile made without the hooks, of this model or of another of its class, would be taken
+    again. What was compiled before is compiled anew at its next call.
 
     Examples
     --------
@@ -92,32 +107,49 @@ def capture_features(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
-    model = _unwrap(model)
-    if any(isinstance(hook, _Return) for hook in model._forward_hooks.values()):
+    model = unwrapped(model, ("_orig_mod",))
+    if any(captures_of(module) for module in model.modules()):
         raise ValueError("model has been given to capture_features before: remove() that handle first")
-    if grid is not None and not (isinstance(grid, (tuple, list)) and len(grid) == 2):
-        raise ValueError(f"grid must be (h, w), got {grid!r}")
-    grid = None if grid is None else (checks.count(grid[0], "grid"), checks.count(grid[1], "grid"))
+    if grid is not None:
+        if not (isinstance(grid, (tuple, list)) and 1 <= len(grid) <= 3):
+            raise ValueError(f"grid must be (h, w), or (l,) for signals, or (t, h, w) for videos, got {grid!r}")
+        grid = tuple(checks.count(side, "grid") for side in grid)
     classifier = _classifier(model)
     if layer is None:
         name, incoming = _find(model, classifier)
     else:
         name, incoming = _name(model, layer), False
-    module = model.get_submodule(name)
-    hook = module.register_forward_pre_hook(_keep_input) if incoming else module.register_forward_hook(_keep_output)
-    back = model.register_forward_hook(_Return(name, classifier, grid))
-    return CaptureHandle(name, (hook, back))
+    watched = unwrapped(model.get_submodule(name))
+    capture = _Capture(name, classifier, grid, incoming and isinstance(watched, _POOLS_1D))
+    if incoming:
+        hooks = [watched.register_forward_pre_hook(_keep_input, with_kwargs=True)]
+    else:
+        hooks = [watched.register_forward_hook(_keep_output)]
+    linear = capture.linear(model)
+    if linear is not None:
+        hooks.append(linear.register_forward_pre_hook(_keep_weight))
+    hooks.append(model.register_forward_pre_hook(capture.open))
+    hooks.append(model.register_forward_hook(capture.close, with_kwargs=True, always_call=True))
+    reporting = [watched] if linear is None else [watched, linear]
+    for module in reporting:
+        setattr(module, _SLOT, None)
+    _guard_hooks()
+    return CaptureHandle(name, hooks, reporting)
 
 
-def _unwrap(model: nn.Module) -> nn.Module:
-    """The model itself, out of torch.compile's and data parallelism's wrappers."""
-    while True:
-        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            model = model.module
-        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
-            model = model._orig_mod
-        else:
-            return model
+def captures_of(model: nn.Module) -> "list[_Capture]":
+    """What `capture_features` has put on this module."""
+    owners = [getattr(hook, "__self__", None) for hook in model._forward_hooks.values()]
+    return [owner for owner in owners if isinstance(owner, _Capture)]
+
+
+def _guard_hooks() -> None:
+    """Let torch.compile tell modules with hooks from those without, which it takes for alike to save time."""
+    import torch._dynamo  # takes seconds, unless an optimizer has been made before
+
+    if torch._dynamo.config.skip_nnmodule_hook_guards:
+        torch._dynamo.config.skip_nnmodule_hook_guards = False
+        torch.compiler.reset()  # as the graphs there are have no such guard
 
 
 def _name(model: nn.Module, layer: Any) -> str:
@@ -135,11 +167,12 @@ def _name(model: nn.Module, layer: Any) -> str:
 
 
 def _candidates(model: nn.Module) -> str:
-    """Names to choose from: the model's parts, and theirs where there are few."""
-    names = [name for name, _ in model.named_children()]
-    if len(names) < 4:
-        names += [name for name, _ in model.named_modules() if name.count(".") == 1]
-    return ", ".join(map(repr, names[:40])) or "no modules"
+    """Names to choose from: the model's parts, and theirs, as deep as there are few."""
+    names, level, depth = [], [name for name, _ in model.named_children()], 0
+    while level and len(names) + len(level) <= 40:
+        names, depth = names + level, depth + 1
+        level = [name for name, _ in model.named_modules() if name.count(".") == depth]
+    return ", ".join(map(repr, names or level[:40])) or "no modules"
 
 
 def _classifier(model: nn.Module) -> str | None:
@@ -161,129 +194,285 @@ def _is_global_pool(module: nn.Module) -> bool:
 def _find(model: nn.Module, classifier: str | None) -> tuple[str, bool]:
     """The layer, and whether the map is what goes into it (a pooling layer) or comes out."""
     modules = dict(model.named_modules())
-    for name in (
-        "global_pool",
-        "head.global_pool",
-        "avgpool",
-    ):  # timm, timm, torchvision: even if a convolution follows
+    parts = [name for name, part in model.named_children() if next(part.parameters(), None) is not None]
+    if len(parts) == 1 and classifier is not None and classifier.startswith(f"{parts[0]}."):  # an adapter
+        name, incoming = _find(modules[parts[0]], classifier.removeprefix(f"{parts[0]}."))
+        return f"{parts[0]}.{name}", incoming
+    if isinstance(base := getattr(model, "base_model_prefix", None), str):  # transformers: its last_hidden_state
+        for name in (base, "vision_model"):
+            if name in modules and name != "":
+                return name, False
+    # Of timm, timm, torchvision and transformers, even if a convolution follows.
+    for name in ("global_pool", "head.global_pool", "avgpool", "avg_pool"):
         if name in modules and _is_global_pool(modules[name]):
             return name, True
-    if (
-        hasattr(model, "num_prefix_tokens") and "norm" in modules
-    ):  # timm's transformers; an Identity before mean pooling
+    if hasattr(model, "num_prefix_tokens") and "norm" in modules:  # timm's transformers; an Identity if they pool
         return "norm", False
 
     # Elsewhere: the last pooling layer, if no convolution follows it (as one does within squeeze and excitation); the
     # last norm of as many features as the classifier takes; the last part of the model that convolves.
     names, pool, norm = list(modules), None, None
-    width = _width(modules[classifier]) if classifier is not None else None
+    width, classes = _width(modules.get(classifier)), _classes(modules.get(classifier))
     for place, name in enumerate(names):
         if _is_global_pool(modules[name]) and not any(_is_convolution(modules[later]) for later in names[place:]):
             pool = pool or name
         if isinstance(modules[name], nn.LayerNorm) and modules[name].normalized_shape == (width,):
-            norm = name
+            owners = [name[:at] for at, letter in enumerate(name) if letter == "."]
+            if not any(_is_head(modules[owner], classes) for owner in owners):  # which pools first
+                norm = name
     if pool is not None:
         return pool, True
     if norm is not None:
-        return norm, False
+        return _block(modules, norm), False
     body = _body(model, classifier)
     if body is None:
         raise ValueError(f"no feature map was found in {type(model).__name__}: name its layer, of {_candidates(model)}")
     return body, False
 
 
+def _block(modules: dict[str, nn.Module], norm: str) -> str:
+    """The block that a norm is the first half of, where it is one of a list of blocks; else the norm itself."""
+    for at, letter in enumerate(norm):
+        name = norm[:at]
+        if letter == "." and isinstance(modules[name.rpartition(".")[0]], nn.ModuleList):
+            return norm if isinstance(modules[name], nn.ModuleList) else name
+    return norm
+
+
 def _body(model: nn.Module, classifier: str | None) -> str | None:
-    """The last part that comes before the classifier and may give a map, after something that convolves."""
+    """The last part that comes before the classifiers and may give a map, after something that convolves."""
     body, convolves = None, False
+    classes = None if classifier is None else _classes(model.get_submodule(classifier))
     for name, module in model.named_children():
-        if classifier is not None and (name == classifier or classifier.startswith(name + ".")):
+        if _is_head(module, classes) or (classifier is not None and f"{classifier}.".startswith(f"{name}.")):
             break
         convolves |= any(_is_convolution(part) for part in module.modules())
         if convolves and not isinstance(module, (nn.Flatten, nn.Dropout, nn.Linear)):
             body = name
+            while isinstance(module, nn.ModuleList) and len(module) > 0:  # which is not called itself
+                body, module = f"{body}.{len(module) - 1}", module[-1]
     return body
+
+
+def _is_head(module: nn.Module, classes: int | None) -> bool:
+    """A classifier, with what goes with it: there may be several."""
+    parts = list(module.modules())
+    ends = any(isinstance(part, nn.Linear) and part.out_features == classes for part in parts)
+    return ends and not any(_is_convolution(part) for part in parts)
 
 
 def _is_convolution(module: nn.Module) -> bool:
     return isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
 
 
-def _width(classifier: nn.Module) -> int:
-    return classifier.in_features
+def _width(classifier: nn.Module | None) -> int | None:
+    return None if classifier is None else classifier.in_features
+
+
+def _classes(classifier: nn.Module | None) -> int | None:
+    return classifier.num_classes if isinstance(classifier, SUMixHead) else getattr(classifier, "out_features", None)
+
+
+class _Pass:
+    """One forward pass of a captured model: what its layers report."""
+
+    def __init__(self, outer: "_Pass | None") -> None:
+        self.outer = outer  # that during which the model has called itself
+        self.map: Tensor | str | None = None  # or the name of the type that was found instead
+        self.weight: Tensor | None = None
+
+    def __reduce__(self) -> Any:
+        """Copies of the model and pickles know nothing of the pass that it is in."""
+        return _nothing, ()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _keep(module: nn.Module, output: Any) -> None:
+    current = getattr(module, _SLOT, None)
+    if current is not None:
+        found = _tensor_in(output)
+        current.map = type(output).__name__ if found is None else found.detach()
 
 
 def _keep_output(module: nn.Module, inputs: tuple, output: Any) -> None:
-    setattr(module, _SLOT, output)
+    _keep(module, output)
 
 
-def _keep_input(module: nn.Module, inputs: tuple) -> None:
-    setattr(module, _SLOT, inputs[0] if inputs else None)
+def _keep_input(module: nn.Module, inputs: tuple, named: dict[str, Any]) -> None:
+    _keep(module, (*inputs, *named.values()))
 
 
-class _Return:
-    """The model's own forward hook: takes the map from its layer and returns it beside the logits.
+def _keep_weight(module: nn.Module, inputs: tuple) -> None:
+    """Now, as FSDP gathers a layer's weight just before it runs, and frees it right after."""
+    current = getattr(module, _SLOT, None)
+    if current is not None:
+        current.weight = lasting(module.weight)
+
+
+def _parts(output: Any) -> list[Any]:
+    if isinstance(output, Mapping):
+        return list(output.values())
+    return list(output) if isinstance(output, (tuple, list)) else [output]
+
+
+def _part(output: Any, name: str) -> Any:
+    return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+
+
+def _tensor_in(output: Any) -> Tensor | None:
+    """A layer's map: itself, the `last_hidden_state` of transformers' outputs, or the first part that may be one."""
+    last = None if isinstance(output, Tensor) else _part(output, "last_hidden_state")
+    parts = [part for part in [last, *_parts(output)] if isinstance(part, Tensor)]
+    return next((part for part in parts if part.ndim > 2), parts[0] if parts else None)
+
+
+def _logits_in(output: Any, classes: int | None) -> Tensor | SUMixOutput | None:
+    """What is named so, else the first (N, K), K as the classifier has it where that is known."""
+    if isinstance(output, (Tensor, SUMixOutput)):
+        return None if isinstance(output, Tensor) and output.ndim < 2 else output
+    named = _part(output, "logits")
+    if isinstance(named, (Tensor, SUMixOutput)):
+        return named
+    rows = []
+    for part in _parts(output):
+        logits = part.logits if isinstance(part, SUMixOutput) else part
+        if isinstance(logits, Tensor) and logits.ndim == 2 and logits.is_floating_point():
+            if logits.shape[1] == classes:
+                return part
+            rows.append(part)
+    return rows[0] if rows else None
+
+
+class _Capture:
+    """The model's own hooks: they open a pass before it runs, and return the map beside the logits after.
 
     It knows the layers by name, so that a copy of the model, or a replica on another device, finds its own.
     """
 
-    def __init__(self, layer: str, classifier: str | None, grid: tuple[int, int] | None) -> None:
-        self.layer, self.classifier, self.grid = layer, classifier, grid
+    def __init__(self, layer: str, classifier: str | None, grid: tuple[int, ...] | None, channels_first: bool) -> None:
+        self.layer, self.classifier, self.grid, self.channels_first = layer, classifier, grid, channels_first
+        self.in_eval = False  # whether to return the map in eval mode too
 
-    def __call__(self, model: nn.Module, inputs: tuple, output: Any) -> SUMixOutput | None:
-        layer = model.get_submodule(self.layer)
-        kept = getattr(layer, _SLOT, None)
-        setattr(layer, _SLOT, None)
-        if not model.training:
+    def linear(self, model: nn.Module) -> nn.Linear | None:
+        """The layer that has the class weights."""
+        if self.classifier is None:
             return None
-        if not isinstance(output, (Tensor, SUMixOutput)):
+        classifier = unwrapped(model.get_submodule(self.classifier))
+        return unwrapped(classifier.classifier) if isinstance(classifier, SUMixHead) else classifier
+
+    def open(self, model: nn.Module, inputs: tuple) -> None:
+        """Let the layers report to a new pass."""
+        if model.training or self.in_eval:
+            layer, linear = unwrapped(model.get_submodule(self.layer)), self.linear(model)
+            current = _Pass(getattr(layer, _SLOT, None))
+            setattr(layer, _SLOT, current)
+            if linear is not None:
+                setattr(linear, _SLOT, current)
+
+    def close(self, model: nn.Module, inputs: tuple, named: dict[str, Any], output: Any) -> SUMixOutput | None:
+        """End it; `output` is None where the model raised an exception."""
+        layer, linear = unwrapped(model.get_submodule(self.layer)), self.linear(model)
+        current = getattr(layer, _SLOT, None)
+        if current is None:  # in eval mode
+            return None
+        setattr(layer, _SLOT, current.outer)
+        if linear is not None:
+            setattr(linear, _SLOT, current.outer)
+        if output is None:
+            return None
+        return self._output(model, (*inputs, *named.values()), output, current, linear)
+
+    def _output(
+        self, model: nn.Module, inputs: tuple, output: Any, current: _Pass, linear: nn.Linear | None
+    ) -> SUMixOutput:
+        found = _logits_in(output, None if linear is None else linear.out_features)
+        if found is None:
             raise ValueError(
-                f"the model must return logits for capture_features, got {type(output).__name__}; switch off its other "
-                "outputs"
+                f"the model must return logits (N, K) for capture_features, alone, or as part of a tuple, dict or "
+                f"ModelOutput, got {type(output).__name__}"
             )
-        if not isinstance(kept, Tensor):
-            found = "was not used" if kept is None else f"gave a {type(kept).__name__}"
-            raise ValueError(f"layer {self.layer!r} {found}: name another, of {_candidates(model)}")
-        classifier = None if self.classifier is None else model.get_submodule(self.classifier)
-        width = None if classifier is None else _width(classifier)
-        features = self._as_map(model, inputs, kept.detach(), width)
+        logits, uncertainty = (found, None) if isinstance(found, Tensor) else (found.logits, found.uncertainty)
+        if not isinstance(current.map, Tensor):
+            what = "was not used" if current.map is None else f"gave a {current.map}"
+            raise ValueError(f"layer {self.layer!r} {what}: name another, of {_candidates(model)}")
+        width = None if linear is None else linear.in_features
+        features = self._as_map(model, inputs, current.map, width)
+        if features.shape[0] != logits.shape[0]:
+            raise ValueError(
+                f"layer {self.layer!r} gave {checks.shape(features)}, maps of other samples than the "
+                f"{logits.shape[0]} that the logits are of: name another, of {_candidates(model)}"
+            )
         if features.shape[2:].numel() == 1:
             raise ValueError(
                 f"the map of layer {self.layer!r} has but one place, and says nothing of what lies where: the images "
                 f"are small for this model; name an earlier layer, of {_candidates(model)}"
             )
-        weight = None
-        if classifier is not None and features.shape[1] == width:
-            linear = classifier.classifier if isinstance(classifier, SUMixHead) else classifier
-            weight = linear.weight.detach()
-        if isinstance(output, Tensor):
-            return SUMixOutput(output, None, features, weight)
-        return SUMixOutput(output.logits, output.uncertainty, features, weight)
+        weight = current.weight
+        if weight is not None and weight.shape != (logits.shape[-1], features.shape[1]):
+            weight = None
+        return SUMixOutput(logits, uncertainty, features, weight, None if found is output else output)
 
     def _as_map(self, model: nn.Module, inputs: tuple, x: Tensor, width: int | None) -> Tensor:
-        """(N, D, h, w), or (N, D, l) for signals."""
-        if type(model).__module__ == "torchvision.models.densenet":  # whose last ReLU is no module
-            x = F.relu(x)
-        if self.grid is None and (x.ndim in (4, 5) or (x.ndim == 3 and x.shape[1] == width != x.shape[2])):
-            last = x.ndim > 3 and x.shape[1] != width and x.shape[-1] == width
-            return x.movedim(-1, 1) if last else x
+        """(N, D, h, w), (N, D, t, h, w) for videos, or (N, D, l) for signals."""
+        owners = _owners(model, self.layer)
+        if self.layer.endswith("features") and any(
+            kind.__module__ == "torchvision.models.densenet" for kind in type(owners[-1]).__mro__
+        ):
+            x = F.relu(x)  # its last ReLU is no module
+        given = [part for one in inputs for part in _parts(one)]
+        images = next((part for part in given if isinstance(part, Tensor) and part.ndim > 2), None)
+        if x.ndim in (4, 5) and self.grid is None:
+            return x.movedim(-1, 1) if _is_channels_last(x, images, width) else x
         if x.ndim != 3:
+            takes = "" if self.grid is None else " that grid could arrange"
             raise ValueError(
-                f"layer {self.layer!r} gave {checks.shape(x)}, no map (N, D, h, w) and no tokens (N, L, D): name "
-                f"another, of {_candidates(model)}"
+                f"layer {self.layer!r} gave {checks.shape(x)}, no map (N, D, h, w) and no tokens (N, L, D){takes}: "
+                f"name another, of {_candidates(model)}"
             )
-        h, w = self.grid or _grid(model, inputs, x.shape[1])
-        return x[:, x.shape[1] - h * w :].transpose(1, 2).unflatten(2, (h, w))
+        channels_first = self.channels_first or x.shape[1] == width != x.shape[2]
+        if channels_first and self.grid is None and images is not None and images.ndim == 3:
+            return x
+        tokens = x if channels_first else x.transpose(1, 2)
+        grid = self.grid or _grid(owners, images, tokens.shape[2])
+        places = math.prod(grid)
+        if places > tokens.shape[2]:
+            raise ValueError(f"grid must fit the {tokens.shape[2]} tokens of layer {self.layer!r}, got {grid}")
+        return tokens[:, :, tokens.shape[2] - places :].unflatten(2, grid)
 
 
-def _grid(model: nn.Module, inputs: tuple, length: int) -> tuple[int, int]:
+def _is_channels_last(x: Tensor, images: Tensor | None, width: int | None) -> bool:
+    """By the classifier's input features; elsewhere the map is the one of the two that has the images' proportions."""
+    if width in (x.shape[1], x.shape[-1]):
+        return x.shape[1] != width
+    if images is None or images.ndim != x.ndim:
+        return False
+
+    def skew(h: int, w: int) -> float:
+        ratio = h * images.shape[-1] / (w * images.shape[-2])
+        return max(ratio, 1 / ratio)
+
+    return skew(*x.shape[-3:-1]) < skew(*x.shape[-2:])
+
+
+def _owners(model: nn.Module, layer: str) -> list[nn.Module]:
+    """The modules that the layer is a part of, the model first."""
+    names = layer.split(".")
+    return [unwrapped(model.get_submodule(".".join(names[:depth]))) for depth in range(len(names))]
+
+
+def _grid(owners: Sequence[nn.Module], images: Tensor | None, length: int) -> tuple[int, int]:
     """(h, w) of so many tokens: what timm's models say if it fits, else the images cut into square patches."""
-    prefix = getattr(model, "num_prefix_tokens", None)
-    known = getattr(getattr(model, "patch_embed", None), "grid_size", None)
-    if prefix is not None and known is not None and math.prod(known) + prefix == length:
-        return tuple(known)
-    if inputs and isinstance(inputs[0], Tensor) and inputs[0].ndim == 4:
-        height, width = inputs[0].shape[2:]
-        for places in range(length, max(length - _MOST_PREFIX_TOKENS, 1) - 1, -1):
+    for model in owners:
+        prefix = getattr(model, "num_prefix_tokens", None)
+        known = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+        if prefix is not None and known is not None and math.prod(known) + prefix == length:
+            return tuple(known)
+    if images is not None and images.ndim == 4:
+        height, width = images.shape[2:]
+        for places in range(length, max(length - MOST_PREFIX_TOKENS, 1) - 1, -1):
             patch = math.isqrt(height * width // places)
             h, w = height // max(patch, 1), width // max(patch, 1)
             if h * w == places and (h * patch, w * patch) == (height, width):

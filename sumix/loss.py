@@ -241,8 +241,9 @@ class SUMixLoss(nn.Module):
         maps = features if features is not None or not isinstance(raw, SUMixOutput) else raw.features
         if maps is None:
             raise ValueError(
-                f'ratio="{self.ratio}" needs the raw images\' last feature map: call capture_features(model) once, '
-                "give SUMixHead the map (N, D, h, w) in place of pooled features, or pass features="
+                f'ratio="{self.ratio}" needs the raw images\' last feature map, and the raw outputs carry none: call '
+                "capture_features(model) once, give SUMixHead the map (N, D, h, w) in place of pooled features, or "
+                "pass features=; in eval mode a model returns logits alone, so it must be in training mode"
             )
         return maps
 
@@ -277,4 +278,8 @@ def _unpack(output: Any, name: str) -> tuple[Tensor, Tensor | None]:
         return output.logits, output.uncertainty
     if isinstance(output, Tensor):
         return output, None
-    raise TypeError(f"{name} must be a SUMixOutput or a Tensor of logits, got {type(output).__name__}")
+    kind = type(output).__name__
+    advice = ""
+    if hasattr(output, "logits"):
+        advice = "; pass its logits, or call capture_features(model), which in training mode makes a SUMixOutput of it"
+    raise TypeError(f"{name} must be a SUMixOutput or a Tensor of logits, got {kind}{advice}")

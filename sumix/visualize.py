@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sumix.features import _SLOT, _Return, _unwrap, capture_features
-from sumix.head import SUMixOutput
+from sumix.features import capture_features, captures_of
+from sumix.head import SUMixOutput, unwrapped
 from sumix.loss import SUMixLoss
 from sumix.ops import checks
 from sumix.target import MixTarget
@@ -184,21 +184,13 @@ def _watch(
     """A function that shows the model images in evaluation mode, without gradient, and returns its map too.
 
     `capture_features` hands the map over in training mode only, in which BatchNorm would take (and keep) statistics of
-    these few images and dropout would drop. So the forward pass runs in evaluation mode, and the model calls itself in
-    training just while the hook that returns the map runs.
+    these few images and dropout would drop. So it is told to hand it over in evaluation mode as well.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
-    model = _unwrap(model)
+    model = unwrapped(model, ("_orig_mod",))
     modes = {module: module.training for module in model.modules()}
-    captured = layer is None and any(isinstance(hook, _Return) for hook in model._forward_hooks.values())
-    capture, handles = None, []
-
-    def turn(on: bool) -> Callable[..., None]:
-        def hook(*_: Any) -> None:
-            model.training = on
-
-        return hook
+    capture = None
 
     @torch.no_grad()
     def look(images: Tensor) -> SUMixOutput:
@@ -209,23 +201,23 @@ def _watch(
         return output
 
     try:
-        handles.append(model.register_forward_hook(turn(True), prepend=captured))
+        captured = layer is None and bool(captures_of(model))
         if not captured and (names is None or "feature" in names or "cam" in names):
             try:
                 capture = capture_features(model, layer, grid=grid)
             except ValueError:
                 if names is not None or layer is not None:
                     raise  # else there is no map, and the other ratios must do
-        handles.append(model.register_forward_hook(turn(False)))
+        for own in captures_of(model):
+            own.in_eval = True
         for module in modes:
             module.training = False
         yield look
     finally:
-        for handle in handles:
-            handle.remove()
+        for own in captures_of(model):
+            own.in_eval = False
         if capture is not None:
             capture.remove()
-            vars(model.get_submodule(capture.layer)).pop(_SLOT, None)
         for module, mode in modes.items():
             module.training = mode
 

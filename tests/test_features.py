@@ -2,12 +2,16 @@
 
 import copy
 import pickle
+from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from benchmarks import peers
 from sumix import CutMix, SUMixHead, SUMixLoss, SUMixOutput, capture_features, ops
@@ -27,6 +31,17 @@ class Convolutional(nn.Module):
 
     def forward(self, x):
         return self.fc(self.drop(self.stages(self.stem(x)).mean(dim=(2, 3))))
+
+
+class Returning(Convolutional):
+    """Returns whatever `form` makes of the logits."""
+
+    def __init__(self, form, head=None):
+        super().__init__(head)
+        self.form = form
+
+    def forward(self, x):
+        return self.form(super().forward(x))
 
 
 class Transformer(nn.Module):
@@ -114,6 +129,21 @@ def test_tokens_of_every_kind():
         assert model(wide).features.shape == (2, D, 2, 6)
     with capture_features(model, grid=(3, 4)):
         assert model(wide).features.shape == (2, D, 3, 4)
+    with capture_features(model, grid=(2, 2, 3)):
+        assert model(wide).features.shape == (2, D, 2, 2, 3)
+
+    class Batches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = Transformer()
+
+        def forward(self, batch):
+            return self.net(batch["images"])
+
+    model = Batches()
+    with capture_features(model) as handle:
+        assert handle.layer == "net.norm" and model({"images": wide}).features.shape == (2, D, 2, 6)
+    model = Transformer()
     with capture_features(model), pytest.raises(ValueError, match="grid"):
         model(torch.randn(2, 3, 9, 25))  # a rest that is in no patch
 
@@ -134,6 +164,51 @@ def test_a_layer_by_name_or_itself():
         model(IMAGES)
 
 
+def test_channels_last_by_the_images_proportions():
+    model = ChannelsLast()
+    wide = torch.randn(3, 3, 16, 64)
+    with capture_features(model, "norm"):  # 6 channels, where the classifier sees 12
+        for images, shape in ((IMAGES, (6, 4, 4)), (wide, (6, 4, 16))):
+            output = model(images)
+            assert output.features.shape == (3, *shape) and output.class_weight is None
+            assert torch.equal(output.features.movedim(1, -1), model.norm(model.patches(images).movedim(1, -1)))
+    with capture_features(model, "patches"):
+        assert model(wide).features.shape == (3, 6, 4, 16)
+
+
+def test_norms_after_the_pooling_and_lists_of_blocks():
+    class Blocks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches = nn.Conv2d(3, D, 4, 4)
+            self.blocks = nn.ModuleList([nn.Conv2d(D, D, 1), nn.Tanh()])
+            self.head = nn.Sequential(nn.LayerNorm(D), nn.Linear(D, K))
+            self.head_dist = nn.Sequential(nn.BatchNorm1d(D), nn.Linear(D, K))
+
+        def forward(self, x):
+            x = self.patches(x)
+            for block in self.blocks:
+                x = block(x)
+            pooled = x.mean(dim=(2, 3))
+            return self.head(pooled), self.head_dist(pooled)
+
+    class Beside(nn.Module):
+        """Parameters of its own beside a whole network."""
+
+        def __init__(self):
+            super().__init__()
+            self.scale, self.net = nn.BatchNorm2d(3), Transformer()
+
+        def forward(self, x):
+            return self.net(self.scale(x))
+
+    assert capture_features(Beside()).layer == "net.norm"
+    model = Blocks()
+    assert capture_features(model).layer == "blocks.1"
+    output = model(IMAGES)
+    assert output.features.abs().max() <= 1 and output.logits is output[0]
+
+
 def test_what_cannot_be_captured_is_said():
     with pytest.raises(TypeError, match="model"):
         capture_features(torch.relu)
@@ -148,14 +223,14 @@ def test_what_cannot_be_captured_is_said():
     with pytest.raises(ValueError, match="one place"):
         model(torch.randn(2, 3, 4, 4))
 
-    class Two(nn.Sequential):
+    class Segmenting(nn.Sequential):
         def forward(self, x):
-            return super().forward(x), x
+            return {"out": x}, super().forward(x).unsqueeze(0)
 
-    model = Two(Convolutional())
-    capture_features(model, "0.stages")
-    with pytest.raises(ValueError, match="return logits"):
-        model(IMAGES)
+    for model in (Segmenting(Convolutional()), Returning(torch.sum)):
+        capture_features(model, "0.stages" if isinstance(model, Segmenting) else None)
+        with pytest.raises(ValueError, match="must return logits"):
+            model(IMAGES)
     model = Convolutional()
     model.unused = nn.Conv2d(3, 3, 1)
     capture_features(model, "unused")
@@ -185,7 +260,7 @@ def test_copies_pickles_and_compiled_models(name):
         torch.testing.assert_close(got.logits, want.logits)
         torch.testing.assert_close(got.features, want.features)
         torch.testing.assert_close(got.class_weight, want.class_weight)
-    assert all(value is None for module in model.modules() for key, value in vars(module).items() if "captured" in key)
+    assert all(value is None for module in model.modules() for key, value in vars(module).items() if "sumix" in key)
     with torch.no_grad():
         linear = [module for module in copied.modules() if isinstance(module, nn.Linear)][-1]
         linear.weight.zero_()  # a copy looks at its own layers
@@ -197,10 +272,214 @@ def test_wrapped_models():
     handle = capture_features(nn.DataParallel(model))  # without a GPU it calls the model itself
     assert isinstance(nn.DataParallel(model)(IMAGES), SUMixOutput)
     handle.remove()
-    torch._dynamo.reset()
     compiled = torch.compile(model, backend="eager")
     capture_features(compiled)
     assert isinstance(compiled(IMAGES), SUMixOutput)
+
+
+class PooledTokens(nn.Module):
+    """Tokens (N, D, L), channels first, in a one-dimensional pooling, as Hugging Face's Swin has them."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(3, D, 4, 4)
+        self.pooler = nn.AdaptiveAvgPool1d(1)
+        self.head = nn.Linear(D, K)
+
+    def forward(self, x):
+        return self.head(self.pooler(self.patches(x).flatten(2)).flatten(1))
+
+
+class Signals(PooledTokens):
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv1d(3, D, 4, 4)
+
+
+def test_pooled_tokens_are_maps_of_images_and_of_signals():
+    model = PooledTokens()
+    with capture_features(model) as handle:
+        assert handle.layer == "pooler"
+        assert torch.equal(model(IMAGES).features, model.patches(IMAGES))
+    with capture_features(model, grid=(2, 8)):
+        assert torch.equal(model(IMAGES).features.flatten(2), model.patches(IMAGES).flatten(2))
+    with capture_features(model, grid=(8, 4)), pytest.raises(ValueError, match="grid must fit the 16 tokens"):
+        model(IMAGES)
+    with capture_features(model, "patches", grid=(4, 4)), pytest.raises(ValueError, match="no tokens"):
+        model(IMAGES)
+    model, signals = Signals(), torch.randn(3, 3, 40)
+    with capture_features(model):
+        assert torch.equal(model(signals).features, model.patches(signals))
+    with capture_features(model, grid=(10,)):
+        assert torch.equal(model(signals).features, model.patches(signals))
+
+
+def state(model):
+    """What the layers hold of a forward pass."""
+    return [value for module in model.modules() for key, value in vars(module).items() if "sumix" in key]
+
+
+def test_nothing_is_kept_beyond_the_forward_pass():
+    model = Convolutional()
+    handle = capture_features(model)
+    size = len(pickle.dumps(model.stages))
+    model.stages(model.stem(IMAGES))  # as timm's forward_features
+    assert not any(state(model))
+
+    def fail(module, inputs):
+        assert any(state(model)) and not any(state(copy.deepcopy(model)))
+        assert len(pickle.dumps(model.stages)) <= size + 100
+        raise ZeroDivisionError
+
+    failing = model.drop.register_forward_pre_hook(fail)
+    with pytest.raises(ZeroDivisionError):
+        model(IMAGES)
+    failing.remove()
+    assert not any(state(model))
+
+    stages = model.stages.forward
+    for reentrant in (True, False):
+        model.stages.forward = partial(checkpoint, stages, use_reentrant=reentrant)
+        model(IMAGES.clone().requires_grad_()).logits.sum().backward()
+        assert not any(state(model))
+    del model.stages.forward
+    output = checkpoint(model, IMAGES, use_reentrant=False)
+    output.logits.sum().backward()
+    assert output.features.shape == (3, D, 4, 4) and not any(state(model))
+
+    def interrupt(module, inputs):
+        raise KeyboardInterrupt
+
+    interrupting = model.drop.register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model(IMAGES)
+    interrupting.remove()
+    kept = [one for one in state(model) if one is not None]
+    assert not any(one.map.requires_grad for one in kept) and not any(state(copy.deepcopy(model)))
+    assert torch.equal(model(IMAGES).features, model.stages(model.stem(IMAGES)))
+    handle.remove()
+    assert not state(model)
+
+
+def test_calls_within_calls():
+    class Pyramid(Convolutional):
+        """Looks at the half of the image first, with itself."""
+
+        def forward(self, x):
+            rough = self(x[:, :, ::2, ::2]).logits if x.shape[-1] == 16 else 0
+            return super().forward(x) + rough
+
+    class Twice(Convolutional):
+        def forward(self, x):
+            return self.fc(self.stages(self.stem(x)).mean(dim=(2, 3)) + self.stages(self.stem(-x)).mean(dim=(2, 3)))
+
+    model = Pyramid()
+    capture_features(model)
+    assert torch.equal(model(IMAGES).features, model.stages(model.stem(IMAGES)))
+    inner = Convolutional()
+    capture_features(inner)
+    siamese = nn.ModuleDict({"net": inner})
+    with pytest.raises(ValueError, match="before"):
+        capture_features(siamese)
+    first, second = inner(IMAGES), inner(-IMAGES)
+    assert torch.equal(first.features, inner.stages(inner.stem(IMAGES)))
+    assert torch.equal(second.features, inner.stages(inner.stem(-IMAGES)))
+    model = Twice()
+    capture_features(model)
+    assert torch.equal(model(IMAGES).features, model.stages(model.stem(-IMAGES)))  # the last
+
+    class Halves(Convolutional):
+        def forward(self, x):
+            return super().forward(torch.cat(x.split(8, dim=-1)))[: x.shape[0]]
+
+    model = Halves()
+    capture_features(model)
+    with pytest.raises(ValueError, match="maps of other samples than the 3 that the logits are of"):
+        model(IMAGES)
+
+
+def test_replicas_find_their_own_layers():
+    """What torch.nn.DataParallel does, without GPUs: shallow copies of the modules, each in its thread."""
+    model = Convolutional()
+    capture_features(model)
+
+    def replica():
+        copies = {module: module._replicate_for_data_parallel() for module in model.modules()}
+        for module, shallow in copies.items():
+            shallow._modules = {name: copies[child] for name, child in module._modules.items()}
+            for name, parameter in module._parameters.items():
+                setattr(shallow, name, parameter)
+        return copies[model]
+
+    replicas, images = [replica() for _ in range(4)], [torch.randn(3, 3, 16, 16) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            outputs = list(pool.map(lambda network, x: network(x), replicas, images))
+            for x, output in zip(images, outputs, strict=True):
+                torch.testing.assert_close(output.features, model.stages(model.stem(x)))
+
+
+def test_graphs_made_without_the_hooks_are_not_taken():
+    def run(network, x):
+        return network(x)
+
+    for fullgraph in (True, False):
+        options = {"backend": "eager", "fullgraph": fullgraph}
+        model, other, step = Convolutional(), Convolutional(), torch.compile(run, **options)
+        compiled = torch.compile(model, **options)
+        torch._dynamo.config.skip_nnmodule_hook_guards = True  # as it is before the first capture
+        step(model, IMAGES), step(other, IMAGES), compiled(IMAGES)
+        handle = capture_features(model)
+        for _ in range(2):
+            assert type(step(other, IMAGES)) is torch.Tensor
+            assert isinstance(step(model, IMAGES), SUMixOutput) and isinstance(compiled(IMAGES), SUMixOutput)
+        assert type(torch.compile(other, **options)(IMAGES)) is torch.Tensor
+        handle.remove()
+        assert type(step(model, IMAGES)) is torch.Tensor and type(compiled(IMAGES)) is torch.Tensor
+
+
+Aux = namedtuple("Aux", ["logits", "aux_logits"])
+FORMS = {
+    "tuple": (lambda z: (z.sum(), z, z.detach()), 1),
+    "list": (lambda z: [z], 0),
+    "named tuple": (lambda z: Aux(z, z + 1), 0),
+    "dict": (lambda z: {"loss": z.sum(), "embedding": torch.rand(3, K + 1), "scores": z}, "scores"),
+    "dict with logits": (lambda z: {"other": z + 1, "logits": z}, "logits"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("with_head", [False, True])
+def test_logits_among_other_outputs(form, with_head):
+    make, where = FORMS[form]
+    if with_head and form not in ("list", "tuple"):
+        make = {"named tuple": lambda z: Aux(z, 1)}.get(form, lambda z: {where: z})
+    if with_head and form == "tuple":
+        make = lambda z: (0, z)  # noqa: E731
+    model = Returning(make, SUMixHead(D, K) if with_head else None)
+    capture_features(model)
+    output = model(x=IMAGES)
+    assert isinstance(output, SUMixOutput) and output.features.shape == (3, D, 4, 4) and len(output) == 3
+    assert output.class_weight.shape == (K, D) and (output.uncertainty is not None) == with_head
+    if not with_head:
+        assert output.logits is output.returned[where] is output[where]
+    assert output[:2].returned is None and output[:2].logits.shape == (2, K)
+    if form == "dict" and not with_head:
+        assert "loss" in output and "labels" not in output and list(output.keys()) == list(output.returned)
+        assert output.to(torch.float64)["loss"].dtype == torch.float64 and not output.detach()["loss"].requires_grad
+    if form == "named tuple" and not with_head:
+        assert output.aux_logits is output[1]
+        gathered = SUMixOutput(iter([*list(output)[:4], output.returned]))
+        assert gathered.returned is output.returned
+    with pytest.raises(AttributeError, match="no tensor"):
+        _ = output.shape
+    labels = torch.tensor([0, 1, 2])
+    mixed, target = CutMix()(IMAGES, labels)
+    loss = SUMixLoss(0.1, ratio="cam")(model(mixed), output, target)
+    assert loss.requires_grad
+    flat, spec = torch.utils._pytree.tree_flatten(output)
+    again = torch.utils._pytree.tree_unflatten(flat, spec)
+    assert torch.equal(again.logits, output.logits) and type(again.returned) is type(output.returned)
 
 
 @pytest.mark.parametrize("ratio", ["feature", "cam"])
@@ -260,6 +539,18 @@ def test_torchvision_models(name, layer, channels):
 
 
 @pytest.mark.skipif(torchvision is None, reason="needs torchvision")
+def test_torchvision_models_within_others():
+    """A normalisation before them, in a module that has nothing but that; DenseNet's last ReLU is no module."""
+    model = nn.Sequential(nn.BatchNorm2d(3, affine=False), torchvision.models.densenet121(num_classes=K))
+    assert capture_features(model).layer == "1.features"
+    assert model(torch.randn(2, 3, 64, 64)).features.min() == 0
+    model = torchvision.models.googlenet(num_classes=K, init_weights=False)
+    capture_features(model)
+    output = model(torch.randn(2, 3, 64, 64))  # (logits, aux_logits2, aux_logits1)
+    assert output.logits is output.returned.logits and output.aux_logits1.shape == (2, K)
+
+
+@pytest.mark.skipif(torchvision is None, reason="needs torchvision")
 def test_torchvision_vision_transformer():
     model = torchvision.models.VisionTransformer(32, 8, 2, 2, 24, 48, num_classes=K)
     assert capture_features(model).layer == "encoder.ln"
@@ -288,3 +579,22 @@ def test_timm_models(name, size, shape):
     with torch.no_grad():
         output = model(torch.randn(2, 3, size, size))
     assert output.features.shape == (2, *shape) and output.class_weight.shape == (K, shape[0])
+
+
+@pytest.mark.skipif(timm is None, reason="needs timm")
+@pytest.mark.parametrize(
+    ("name", "layer", "shape"),
+    [
+        ("mambaout_femto", "stages", (288, 7, 7)),  # channels last, and more features within the head
+        ("levit_128s", "stages", (384, 4, 4)),  # two heads
+        ("hiera_tiny_224", "blocks.11", (768, 7, 7)),  # a norm in the head
+        ("coat_tiny", "norm4", (152, 7, 7)),
+        ("mobilenetv3_small_050", "global_pool", (288, 7, 7)),  # a convolution after the pooling
+        ("cait_xxs24_224", "norm", (192, 14, 14)),
+    ],
+)
+def test_timm_shapes(name, layer, shape):
+    with torch.device("meta"):
+        model, images = timm.create_model(name, num_classes=K), torch.empty(2, 3, 224, 224)
+        assert capture_features(model).layer == layer
+        assert model(images).features.shape == (2, *shape)

@@ -152,6 +152,15 @@ def test_blends_and_masks():
     assert resized[1] == by_box[1] and resized[2] == 1
 
 
+@pytest.mark.parametrize("ratio", ["feature", "cam"])
+def test_maps_of_another_dimension_are_refused(ratio):
+    _, mixed, raw = outputs()
+    criterion = SUMixLoss(ratio=ratio)
+    with pytest.raises(ValueError, match="features must have as many spatial dimensions as the mix, 2 by its box"):
+        criterion(mixed, raw, cut(), features=torch.rand(N, D, 16))
+    assert criterion(mixed, raw, cut(), features=torch.rand(N, D, 3, 4, 4)).isfinite()  # videos, mixed as images are
+
+
 def test_replicas_may_stack_their_weights():
     head, mixed, raw = outputs()
     criterion = SUMixLoss(ratio="cam")
@@ -169,7 +178,9 @@ def test_what_is_missing_is_said():
     ]:
         with pytest.raises(ValueError, match=message):
             SUMixLoss(ratio=ratio)(mixed, replace(raw, **change), cut())
-    with pytest.raises(ValueError, match="capture_features"):
+    with pytest.raises(
+        ValueError, match=r"capture_features\(model\) once, .* in eval mode a model returns logits alone"
+    ):
         SUMixLoss(ratio="feature")(mixed.logits, raw.logits, cut())
     with pytest.raises(ValueError, match="size must be given with box"):
         SUMixLoss(ratio="feature")(mixed, raw, cut(image_size=None))

@@ -1,5 +1,6 @@
 """What ops.masked_similarity refuses: bad values, missing ones, and what the op itself finds without the wrapper."""
 
+import itertools
 import math
 
 import pytest
@@ -103,6 +104,50 @@ def test_missing_input_is_named():
     ]:
         with pytest.raises(error, match="objects"):
             ops.masked_similarity(objects, perm, lam, evidence="object")
+
+
+def test_maps_and_mixes_have_as_many_dimensions():
+    """A map of one dimension would be spread over the images' rows, and give nearly the area."""
+    perm, lam = GOOD["perm"], GOOD["lam"]
+    images = {"box": GOOD["box"], "size": (4, 4)}
+    signals = {"box": GOOD["box"][:, :2], "size": (4,)}
+    maps = {count: torch.rand(N, D, *[2] * count) for count in (1, 2, 3)}
+    for count, mix in [
+        *itertools.product((1,), (images, {"mask": torch.ones(N, 4, 4)}, {"mask": torch.ones(N, 1, 1)})),
+        *itertools.product((2, 3), (signals, {"mask": torch.ones(N, 4)}, {"mask": torch.ones(N, 1)})),
+        (1, {"size": (4, 4)}),
+        (2, {"box": GOOD["box"], "size": (4,)}),
+        (2, {"box": GOOD["box"][:, :2], "size": (4, 4)}),
+        (2, {"mask": torch.ones(N, 4), "box": GOOD["box"]}),
+    ]:
+        with pytest.raises(ValueError, match=r"features must have as many spatial dimensions as the mix, [12] by its"):
+            ops.masked_similarity(maps[count], perm, lam, **mix)
+    for count, mix in [(1, signals), (2, images), (3, images)]:
+        assert ops.masked_similarity(maps[count], perm, lam, **mix).lam.isfinite().all()
+    for objects, mix in [(torch.rand(N, 4), images), (torch.rand(N, 4, 4), signals)]:
+        with pytest.raises(ValueError, match="objects must have as many spatial dimensions"):
+            ops.masked_similarity(objects, perm, lam, evidence="object", **mix)
+    for tokens, grid, mix in [((N, 4, D), (2, 2), signals), ((N, 4, D), (4,), images)]:
+        with pytest.raises(ValueError, match="features must have as many spatial dimensions"):
+            ops.masked_similarity(torch.rand(tokens), perm, lam, grid=grid, **mix)
+
+
+def test_tokens_go_by_their_grid():
+    perm, lam = GOOD["perm"], GOOD["lam"]
+    for sides, mix in [
+        ((3, 6), {"box": GOOD["box"], "size": (4, 4)}),
+        ((18,), {"box": GOOD["box"][:, :2], "size": (4,)}),
+        ((2, 3, 3), {"box": GOOD["box"], "size": (4, 4)}),
+    ]:
+        maps = torch.rand(N, D, *sides)
+        want = ops.masked_similarity(maps, perm, lam, **mix)
+        for tokens in (maps.flatten(2), maps.flatten(2).transpose(1, 2), maps.flatten(2).transpose(1, 2).contiguous()):
+            torch.testing.assert_close(ops.masked_similarity(tokens, perm, lam, grid=sides, **mix), want)
+    with pytest.raises(ValueError, match=r"could be \(N, D, L\): pass features.unflatten\(2, \(2, 2\)\)"):
+        ops.masked_similarity(torch.rand(N, 24, 4), perm, lam, grid=(2, 2))
+    for grid in [(), (1, 2, 3, 4), 4, "22"]:
+        with pytest.raises(ValueError, match="grid must be"):
+            ops.masked_similarity(torch.rand(N, 4, D), perm, lam, grid=grid)
 
 
 def test_the_op_checks_for_itself():

@@ -1,5 +1,6 @@
 """Mask-aware feature similarity: the mix ratio from what a mix leaves visible."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,8 @@ from torch import Tensor
 from sumix import reference
 from sumix.ops import checks, dispatch
 from sumix.reference.masked_similarity import overlaps
+
+MOST_PREFIX_TOKENS = 16  # a class token, a distillation token, registers
 
 _op = torch.ops.sumix.masked_similarity.default
 
@@ -75,9 +78,10 @@ def masked_similarity(
     ----------
     features : Tensor, floating point
         The *unmixed* images' maps: (N, D, h, w), (N, D, T, h, w) for videos, (N, D, l) for signals; or tokens (N, L, D)
-        with `grid`. Contiguous, channels_last, and slices that leave each sample as it is are read in place. Half
-        precision is computed in float32. With `evidence="object"` the object masks: (N, H', W') or (N, 1, H', W'), in
-        any resolution, (N, L') for signals, floating point of at least 0, bool or integer.
+        with `grid`. As many spatial dimensions as the mix has in `box`, `mask` and `size`; a video's are three where
+        its frames were mixed alike. Contiguous, channels_last, and slices that leave each sample as it is are read in
+        place. Half precision is computed in float32. With `evidence="object"` the object masks: (N, H', W') or (N, 1,
+        H', W'), in any resolution, (N, L') for signals, floating point of at least 0, bool or integer.
     perm : Tensor, shape (N,), integer
         Each image's partner, 0 to N - 1.
     lam : Tensor, shape (N,), floating point
@@ -94,8 +98,9 @@ def masked_similarity(
     size : (int, int) or (int,), optional
         (H, W) of the images in pixels, or (L,), or (D, H, W) of volumes: needed with `box`, unless `mask` says it.
     grid : (int, int), optional
-        (h, w) of tokens, whose last h * w in row-major order are the places. The tokens before them (class, registers)
-        are left out.
+        (h, w) of tokens, whose last h * w in row-major order are the places; (l,) for signals, (t, h, w) for videos.
+        The tokens before them (class, registers) are left out. (N, D, L) is taken too where D < L = h w; else
+        `features.unflatten(2, (h, w))` makes a map of it.
     class_weight : Tensor, shape (K, D), floating point, optional
         The classifier's weight, for `evidence="cam"`.
     labels : Tensor, shape (N,), integer, optional
@@ -152,10 +157,15 @@ def masked_similarity(
     weight, classes = absent, absent
     if evidence == "cam":
         weight, classes = _classes(class_weight, labels, maps, maps.shape[2 if tokens else 1], real)
+    mix = {"box": box, "mask": mask, "size": size}
     if isinstance(box, Tensor) and box.ndim == 2 and box.shape[1] == 6:
         box, mask, size, h, frames = None, _in_volumes(box, mask, size, lam, maps, frames, h, w), None, frames * h, 1
     box = absent if box is None else _box(box, lam)
     mask, size = (absent, _size(size)) if mask is None else _mask(mask, lam, _size(size))
+    if evidence == "object":
+        _same_space(name, features, 1 if features.ndim == 2 else 2, mix)
+    else:
+        _same_space(name, features, features.ndim - 2 if grid is None else len(grid), mix)
     if size is None:
         if box is not absent:
             raise ValueError("size must be given with box: (H, W) of the images in pixels, or (L,) of signals")
@@ -182,10 +192,18 @@ def _places(features: Any, grid: Any) -> tuple[Tensor, int, int, int, bool]:
     """The maps as the op has them: (N, L, D) where channels are innermost in memory, else (N, D, places)."""
     x = checks.floating(features, "features").detach()
     if grid is not None:
-        h, w = _pair(grid, "grid")
-        if x.ndim != 3 or x.shape[1] < h * w or x.shape[2] == 0:
-            raise ValueError(f"features must be (N, L, D) with L >= {h * w} for grid ({h}, {w}), got {checks.shape(x)}")
-        return _dense(x), 1, h, w, True
+        sides = _sides(grid)
+        places, (frames, h, w) = math.prod(sides), (1,) * (3 - len(sides)) + sides
+        if x.ndim == 3 and 0 < x.shape[1] < places == x.shape[2]:
+            return _dense(x), frames, h, w, False
+        if x.ndim != 3 or x.shape[1] < places or x.shape[2] == 0:
+            raise ValueError(f"features must be (N, L, D) with L >= {places} for grid {sides}, got {checks.shape(x)}")
+        if x.shape[1] > places + MOST_PREFIX_TOKENS and x.shape[2] == places:
+            raise ValueError(
+                f"features with grid {sides} must be tokens (N, L, D), got {checks.shape(x)}, which could be (N, D, "
+                f"L): pass features.unflatten(2, {sides}) without grid, or if they are tokens, only the last {places}"
+            )
+        return _dense(x), frames, h, w, True
     if x.ndim not in (3, 4, 5) or 0 in x.shape[1:]:
         raise ValueError(
             "features must be (N, D, h, w), (N, D, T, h, w), (N, D, l), or tokens (N, L, D) with grid=(h, w), "
@@ -219,10 +237,23 @@ def _objects(objects: Any) -> tuple[Tensor, int, int, int, bool]:
     return _dense(x.reshape(x.shape[0], 1, h * w)), 1, h, w, False
 
 
-def _pair(value: Any, name: str) -> tuple[int, int]:
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise ValueError(f"{name} must be (h, w), two ints, got {value!r}")
-    return checks.count(value[0], name), checks.count(value[1], name)
+def _sides(grid: Any) -> tuple[int, ...]:
+    if not isinstance(grid, (tuple, list)) or not 1 <= len(grid) <= 3:
+        raise ValueError(f"grid must be (h, w), or (l,) for signals, or (t, h, w) for videos, got {grid!r}")
+    return tuple(checks.count(side, "grid") for side in grid)
+
+
+def _same_space(name: str, x: Tensor, dimensions: int, mix: dict[str, Any]) -> None:
+    """The mix must be one of what the maps are of: images, signals, or the frames of videos."""
+    for what, part in mix.items():
+        if part is None:
+            continue
+        mixed = len(part) if what == "size" else part.shape[1] // 2 if what == "box" else part.ndim - 1
+        if mixed != dimensions and (mixed, dimensions) != (2, 3):
+            raise ValueError(
+                f"{name} must have as many spatial dimensions as the mix, {mixed} by its {what}, got "
+                f"{checks.shape(x)}, which has {dimensions}; tokens of images need grid=(h, w)"
+            )
 
 
 def _classes(class_weight: Any, labels: Any, maps: Tensor, channels: int, real: torch.dtype) -> tuple[Tensor, Tensor]:
