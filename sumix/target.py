@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from sumix.ops import checks
+from sumix.ops import checks, dispatch
 from sumix.ops.mix import soft_labels
 from sumix.recipe import Recipe, check_label_map, mix_labels, mix_pixels
 from sumix.rows import Rows
@@ -123,7 +123,10 @@ class MixTarget(Rows):
                 raise ValueError(f"{name} must be {expected}, got {checks.shape(labels)}")
         lam = checks.ratios(self.lam, "lam", self.y_a, "y_a", torch.float32).unsqueeze(1)
         soft = lam * self.y_a + (1 - lam) * self.y_b
-        return soft if smoothing == 0 else soft * (1 - smoothing) + smoothing / num_classes
+        if dispatch.is_surely(smoothing, 0):
+            return soft
+        smoothing = dispatch.operand(smoothing)
+        return soft * (1 - smoothing) + smoothing / num_classes
 
     def mix(self, x: Tensor, *, ignore_index: int | None = None) -> Tensor:
         """Mix other tensors of the same batch as the images were: their segmentation masks, depth maps, a second view.

@@ -47,6 +47,7 @@ class Mixer(nn.Module):
     looks = 0  # how many tensors `look` finds
     blends = True  # whether a pixel may show both images at once, whatever is drawn
     _names_kept: tuple[str, ...] = ()  # of what `keep` remembers
+    __prepare_scriptable__ = dispatch.refuse_script
 
     def __init_subclass__(cls) -> None:
         """Document the arguments that all mixers share, and how they are called, at each of them."""
@@ -83,6 +84,10 @@ class Mixer(nn.Module):
         self.ignore_index = None if ignore_index is None else checks.integer(ignore_index, "ignore_index")
         self.cross_rank = ranks.check(cross_rank)
         self.generator = _generator(generator)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Options may be changed, in a schedule for `p`, say; one that is a float remains one: see checks.as_float."""
+        super().__setattr__(name, checks.as_float(value) if type(self.__dict__.get(name)) is float else value)
 
     # What a subclass says -------------------------------------------------------------------------------------------
 

@@ -117,7 +117,7 @@ class RandomMix(Mixer):
         for weight in self.weights[:-1]:
             reached += weight
             choice = choice + (choosing >= reached)
-        return choice if self.p == 1 else choice.where(mixing < self.p, -1)
+        return choice if dispatch.is_surely(self.p, 1) else choice.where(mixing < self.p, -1)
 
 
 def merge(recipes: list[Recipe], choice: Tensor, size: tuple[int, ...]) -> Recipe:
