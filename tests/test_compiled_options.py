@@ -93,17 +93,17 @@ def test_a_schedule_of_a_mixer_takes_two_graphs(make, name):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda value: ops.sample_lam(9, value + 0.1, p=value, seed=1),
-        lambda value: ops.sample_box(9, (8, 9), kind="minmax", low=value / 2, high=value, p=value, seed=1),
-        lambda value: ops.sample_top_k(torch.full((9,), 0.5), 64, max_soft=value / 2, seed=1),
-        lambda value: ops.semantic_distance(torch.ones(N, K), torch.eye(N, K), Y, scale=value + 0.1),
-        lambda value: ops.masked_similarity(
+        lambda value, half, more: ops.sample_lam(9, more, p=value, seed=1),
+        lambda value, half, more: ops.sample_box(9, (8, 9), kind="minmax", low=half, high=value, p=value, seed=1),
+        lambda value, half, more: ops.sample_top_k(torch.full((9,), 0.5), 64, max_soft=half, seed=1),
+        lambda value, half, more: ops.semantic_distance(torch.ones(N, K), torch.eye(N, K), Y, scale=more),
+        lambda value, half, more: ops.masked_similarity(
             torch.linspace(0, 1, N * 12).view(N, 3, 2, 2), PERM, torch.full((N,), 0.5), min_contrast=value
         ),
-        lambda value: small_target().soft(K, value),
-        lambda value: MixTarget(torch.eye(N, K), torch.ones(N, K), torch.rand(N), PERM).soft(K, value),
-        lambda value: ops.fmix_mask(torch.full((N,), 0.5), (6, 7), decay=value, max_soft=value / 2, seed=1),
-        lambda value: ops.sumix_loss(
+        lambda value, half, more: small_target().soft(K, value),
+        lambda value, half, more: MixTarget(torch.eye(N, K), torch.ones(N, K), torch.rand(N), PERM).soft(K, value),
+        lambda value, half, more: ops.fmix_mask(torch.full((N,), 0.5), (6, 7), decay=value, max_soft=half, seed=1),
+        lambda value, half, more: ops.sumix_loss(
             *(torch.ones(N, K), torch.eye(N, K), torch.eye(N, K), torch.ones(N, K)),
             *(Y, Y[PERM], PERM, torch.full((N,), 0.5)),
             gamma=value,
@@ -116,9 +116,9 @@ def test_every_op_takes_changing_numbers(call):
     step, graphs = counted(call)
     for value in VALUES:
         torch.manual_seed(0)
-        want = call(value)
+        want = call(value, value / 2, value + 0.1)
         torch.manual_seed(0)
-        torch.testing.assert_close(step(value), want)
+        torch.testing.assert_close(step(value, value / 2, value + 0.1), want)
     assert len(graphs) <= 2
 
 

@@ -27,7 +27,7 @@ def use():
     memory.seek(0)
     assert type(torch.load(memory)) is sumix.MixTarget
     torch._dynamo.reset()
-    compiled = torch.compile(lambda z, t: criterion(z, z, t), backend="aot_eager", fullgraph=True)
+    compiled = torch.compile(lambda z, t: criterion(z, z, t), backend="eager", fullgraph=True)
     for criterion.gamma in (0.1, 0.2, 0.3, 0.4):
         compiled(z, target)
     torch.func.grad(lambda z: criterion(z, z, target))(z)
@@ -39,10 +39,9 @@ def forget():
 
 import warnings
 warnings.simplefilter("ignore")
-use()
 """
 CASES = {
-    "again": "forget(); import sumix; use(); forget(); import sumix; use()",
+    "again": "use(); forget(); import sumix; use()",
     "the package reloaded": "importlib.reload(sumix); use()",
     "the package alone": "del sys.modules['sumix']; import sumix; use()",
     "each module reloaded": """
