@@ -7,12 +7,13 @@ logits there.
 """
 
 import argparse
+import warnings
 
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from sumix import CutMix, SUMixHead, SUMixLoss, capture_features
+from sumix import CutMix, SUMixHead, SUMixLoss, SUMixWarning, capture_features
 
 BATCH, EPOCHS, TRAIN = 64, 8, 1300
 
@@ -21,8 +22,12 @@ ROWS = [
     ("SUMixHead, semantic, gamma 0.5", True, {}),
     ("SUMixHead, published, gamma 0.5", True, {"ratio": "published", "weighting": "batch"}),
     ("plain, published, gamma 0.5", None, {"ratio": "published", "weighting": "batch"}),
+    ("plain, published, gamma 1", None, {"ratio": "published", "weighting": "batch", "gamma": 1.0}),
+    ("plain, published, scale 4, gamma 0.5", None, {"ratio": "published", "weighting": "batch", "distance_scale": 4.0}),
+    ("plain, published, scale 1, gamma 0.5", None, {"ratio": "published", "weighting": "batch", "distance_scale": 1.0}),
     ("plain, semantic, gamma 0.5", None, {}),
     ("plain, semantic, kappa 1, gamma 0.5", None, {"kappa": 1.0}),
+    ("plain, semantic, kappa 1, gamma 1", None, {"kappa": 1.0, "gamma": 1.0}),
     ("plain, semantic, gamma 0.1", None, {"gamma": 0.1}),
     ("plain, area, gamma 0.5", None, {"ratio": "area"}),
     ("plain, area, gamma 0.1", None, {"ratio": "area", "gamma": 0.1}),
@@ -67,6 +72,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=6, help="how many (default: %(default)s)")
     seeds = range(parser.parse_args().seeds)
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore", SUMixWarning)  # of what is to be shown
     print(f"top-1 % on {len(load_digits().target) - TRAIN} digits, one column a seed\n")
     for name, normalized, options in ROWS:
         print(f"{name:<37}" + "".join(f"{accuracy(seed, normalized, options):7.1f}" for seed in seeds), flush=True)

@@ -2,7 +2,8 @@
  * set of the CPU kernels in use (the environment variable SUMIX_CPU_ISA asks for another); cuda_architectures, what the
  * CUDA kernels are compiled for, "" without any; cuda_missing, why there are none, "" with them, and with them
  * cuda_devices(), what CUDA finds on this machine; has_cuda_kernels, whether they are registered: torch must have CUDA
- * too. */
+ * too; registered, a dict in which Python notes what it has registered for them. The ops and that dict are the same
+ * when the module is imported again. */
 #define Py_LIMITED_API 0x030A0000
 #include <Python.h>
 #include <stdlib.h>
@@ -73,6 +74,8 @@ static PyObject *cuda_devices(PyObject *module, PyObject *none)
 }
 #endif
 
+static PyObject *registered;  // NULL before the ops are
+
 static int exec_module(PyObject *module)
 {
   struct sumix_status status;
@@ -87,11 +90,15 @@ static int exec_module(PyObject *module)
     return -1;
   }
   const bool has_cuda = *cuda_architectures != '\0' && libtorch_cuda.device_type != SUMIX_NO_DEVICE;
-  if (register_ops(has_cuda) != 0) {
-    PyErr_SetString(PyExc_ImportError, "torch refused to register the sumix ops (are they registered already?)");
-    return -1;
+  if (registered == NULL) {
+    if (register_ops(has_cuda) != 0) {
+      PyErr_SetString(PyExc_ImportError, "torch refused to register the sumix ops (are they registered already?)");
+      return -1;
+    }
+    registered = PyDict_New();
   }
-  if (PyModule_AddStringConstant(module, "cuda_architectures", cuda_architectures) != 0 ||
+  if (registered == NULL || PyModule_AddObjectRef(module, "registered", registered) != 0 ||
+      PyModule_AddStringConstant(module, "cuda_architectures", cuda_architectures) != 0 ||
       PyModule_AddStringConstant(module, "cuda_missing", cuda_missing) != 0 ||
       PyModule_AddObjectRef(module, "has_cuda_kernels", has_cuda ? Py_True : Py_False) != 0)
     return -1;

@@ -44,6 +44,7 @@ from sumix.transforms import (
     SmoothMix,
     SUMixCollate,
 )
+from sumix.warn import SUMixWarning
 
 __all__ = [
     "CudaSupport",
@@ -60,6 +61,7 @@ __all__ = [
     "SUMixLoss",
     "SUMixOutput",
     "SUMixParts",
+    "SUMixWarning",
     "SaliencyMix",
     "SmoothMix",
     "capture_features",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from sumix import ops
-from sumix.ops import checks
+from sumix.ops import checks, dispatch
 from sumix.rows import Rows
 
 # Where torch.compile, FSDP (the first) and activation checkpointing keep the module that they wrap.
@@ -127,6 +127,8 @@ class SUMixHead(nn.Module):
     Qin et al., "SUMix: Mixup with Semantic and Uncertain Information", ECCV 2024, section 3.
     """
 
+    __prepare_scriptable__ = dispatch.refuse_script
+
     def __init__(self, in_features: int, num_classes: int, *, normalized: bool = True, bias: bool = True) -> None:
         super().__init__()
         self.in_features = checks.count(in_features, "in_features")
@@ -138,7 +140,7 @@ class SUMixHead(nn.Module):
 
     def forward(self, features: Tensor) -> SUMixOutput | Tensor:
         """Logits of (N, D) or (N, D, h, w) features, in training mode with their uncertainty."""
-        checks.floating(features, "features")
+        checks.floating(features, "features", distributed=True)
         fits = features.ndim in (2, 4) and features.shape[1] == self.in_features
         if not fits or (features.ndim == 4 and 0 in features.shape[2:]):
             d = self.in_features

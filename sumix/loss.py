@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from sumix import partners, ranks, reference
+from sumix import partners, ranks, reference, warn
 from sumix.head import SUMixOutput
-from sumix.ops import checks
+from sumix.ops import checks, dispatch
 from sumix.ops.loss import Options, SUMixParts, resolve_options, run
 from sumix.ops.masked_similarity import masked_similarity
 from sumix.target import MixTarget, check_partners, check_ranks
@@ -17,6 +17,8 @@ RATIOS = (*reference.RATIOS, *reference.EVIDENCES)
 
 # In the order of resolve_options.
 OPTIONS = ("gamma", "ratio", "weighting", "kappa", "distance_scale", "reduction", "label_smoothing", "ignore_index")
+NUMBERS = ("gamma", "kappa", "distance_scale", "label_smoothing")
+ATTRIBUTES = (*OPTIONS, "weight", "return_parts", "cross_rank")
 
 
 class SUMixLoss(nn.Module):
@@ -66,9 +68,20 @@ class SUMixLoss(nn.Module):
     Notes
     -----
     In the plain form (logits in place of uncertainties, `SUMixHead(normalized=False)`) the regulariser asks for a small
-    logit at the label, against the cross entropy. With any other ratio than "published" and gamma 0.5 a training can
-    collapse to 0 % accuracy; `python -m benchmarks.plain_form` shows it. There take gamma 0.1, or kappa 1, or the
-    authors' setting, or a `SUMixHead` with its uncertainty branch, which has no such trouble.
+    logit at the label, against the cross entropy, and a training can collapse to 0 % accuracy;
+    `python -m benchmarks.plain_form` shows it. There take gamma 0.1, or the authors' setting, or kappa 1 with gamma 0.5
+    at most, or a `SUMixHead` with its uncertainty branch, which has no such trouble. Other settings warn, once a
+    process, with a `SUMixWarning` (not under torch.compile).
+
+    **Schedules.** Every option may be changed between steps, `criterion.gamma = 0.5 * epoch / epochs` for one; it is
+    checked when it is next used, and a name that is no option is refused. A graph of torch.compile takes a new `gamma`,
+    `kappa`, `distance_scale` or `label_smoothing` without being compiled again (but for the second value, when it
+    learns that the number changes); other options, and CUDA graphs (mode="reduce-overhead"), are compiled for each
+    value.
+
+    **Torch's transforms.** torch.func's grad, vjp, jacrev, vmap and functionalize, torch.export and torch.jit.trace
+    work; a second derivative, forward mode (jvp, jacfwd), torch.jit.script, torch.fx.symbolic_trace, DTensors, sparse
+    and quantized tensors are refused with an error that says so. The same holds of the mixers and of `sumix.ops`.
 
     The outputs come from `forward_pair`, which runs both batches as one, or from two calls of the model; both belong in
     training mode and carry gradient. In eval mode the head returns logits alone, which are the plain form.
@@ -106,6 +119,7 @@ class SUMixLoss(nn.Module):
 
     weight: Tensor | None
     _options: Options | None
+    __prepare_scriptable__ = dispatch.refuse_script
 
     def __init__(
         self,
@@ -131,21 +145,48 @@ class SUMixLoss(nn.Module):
         self.return_parts = checks.flag(return_parts, "return_parts")
         self.cross_rank = ranks.check(cross_rank)
         self.register_buffer("weight", weight)
-        self._resolve()  # refuses here what would fail in the first step
+        self._options = self._resolve()  # refuses here what would fail in the first step
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Options may be changed, in a schedule for gamma, say; they are checked again when they are next used."""
-        super().__setattr__(name, value)
+        if type(self) is SUMixLoss and not (name in ATTRIBUTES or name.startswith("_") or hasattr(self, name)):
+            raise AttributeError(f"SUMixLoss has no option {name!r}; it has {', '.join(ATTRIBUTES)}")
         if name in OPTIONS:
             super().__setattr__("_options", None)
+            value = checks.as_float(value) if name in NUMBERS else value
+        super().__setattr__(name, value)
 
     def _resolve(self) -> Options:
         checks.choice(self.ratio, "ratio", RATIOS)
         options = {name: getattr(self, name) for name in OPTIONS}
         if self.ratio in reference.EVIDENCES:
             options["ratio"] = "area"
-        self._options = resolve_options(**options)
+        return resolve_options(**options)
+
+    def _resolved(self) -> Options:
+        """What `_resolve` found when the options were last changed; in a graph, what they are whenever it runs."""
+        if torch.compiler.is_compiling():
+            return self._resolve()
+        if self._options is None:
+            self._options = self._resolve()
         return self._options
+
+    def _warn_of_collapse(self) -> None:
+        """Say once if these options may ruin a training in the plain form: those that benchmarks.plain_form has not
+        shown to be safe."""
+        if torch.compiler.is_compiling():
+            return
+        gamma, ratio, scale = self.gamma, self.ratio, self.distance_scale
+        safe = gamma <= 0.1 or (ratio == "semantic" and self.kappa >= 1 and gamma <= 0.5)
+        safe = safe or (ratio == "published" and (scale is None or scale >= 4))
+        if safe:
+            return
+        warn.once(
+            "plain form",
+            f"sumix: SUMixLoss(gamma={gamma:g}, ratio={ratio!r}) of plain logits, without uncertainties, can collapse "
+            "to 0 % accuracy. Use a SUMixHead, which brings the uncertainties, or gamma=0.1; the notes in SUMixLoss's "
+            "documentation have other settings that train",
+        )
 
     def forward(
         self,
@@ -168,7 +209,9 @@ class SUMixLoss(nn.Module):
             check_partners(target, "SUMixLoss without cross_rank")
             learned = None if maps is None else self._learn(raw, r, target, maps)
             labels = (target.y_a, target.y_b, target.perm, target.lam)
-            loss, parts = run(z, r, v, u, *labels, self.weight, learned, self._options or self._resolve())
+            loss, parts = run(z, r, v, u, *labels, self.weight, learned, self._resolved())
+        if _unpack(raw, "raw")[1] is None:
+            self._warn_of_collapse()
         return (loss, SUMixParts(*parts.unbind(0))) if self.return_parts else loss
 
     def _take(
@@ -205,7 +248,7 @@ class SUMixLoss(nn.Module):
             check_ranks(target, ranks.members(group))
 
         def bring() -> tuple[str, tuple[Any, ...]]:
-            options = self._options or self._resolve()
+            options = self._resolved()
             *rows, maps = self._take(mixed, raw, target, features, objects)
             own = partners.checked(*rows, target, dist.get_world_size(group), options)
             if maps is not None:
@@ -278,7 +321,7 @@ def _unpack(output: Any, name: str) -> tuple[Tensor, Tensor | None]:
         return output.logits, output.uncertainty
     if isinstance(output, Tensor):
         return output, None
-    kind = type(output).__name__
+    kind = checks.kind_of(output)
     advice = ""
     if hasattr(output, "logits"):
         advice = "; pass its logits, or call capture_features(model), which in training mode makes a SUMixOutput of it"

@@ -32,7 +32,7 @@ class Rows:
             serialized_type_name=f"{cls.__module__}.{cls.__qualname__}",
             flatten_with_keys_fn=cls._flatten_with_keys,
         )
-        torch.serialization.add_safe_globals([cls])
+        _make_safe(cls)
 
     def _flatten(self) -> tuple[list[Any], list[list[Any]]]:
         named = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in self.STATIC}
@@ -105,3 +105,17 @@ class Rows:
         kind = type(self).__name__
         advice = "" if name.startswith("_") else f", which is no tensor: {self.ADVICE}"
         raise AttributeError(f"{kind!r} object has no attribute {name!r}{advice}", name=name, obj=self)
+
+
+def _make_safe(cls: type) -> None:
+    """Let torch.load(weights_only=True) read the class, and none of its name from before sumix was imported again."""
+    known = torch.serialization.get_safe_globals()
+    kept = [
+        other
+        for other in known
+        if getattr(other, "__module__", None) != cls.__module__ or other.__name__ != cls.__name__
+    ]
+    if len(kept) < len(known):
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(kept)
+    torch.serialization.add_safe_globals([cls])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sumix import tv_tensors
-from sumix.ops import checks
+from sumix.ops import checks, dispatch
 from sumix.ops.mix import soft_labels
 from sumix.recipe import Recipe, check_label_map, mix_labels, mix_pixels
 from sumix.rows import Rows
@@ -119,9 +119,11 @@ class MixTarget(Rows):
                 if checks.floating(labels, name).shape != (self.lam.shape[0], num_classes):
                     expected = f"(N, num_classes) = ({self.lam.shape[0]}, {num_classes})"
                     raise ValueError(f"{name} must be {expected}, got {checks.shape(labels)}")
-            soft = self.blend()
-            floor = smoothing / (2 if checks.flag(multi_label, "multi_label") else num_classes)
-            return soft if smoothing == 0 else soft * (1 - smoothing) + floor
+            soft, levels = self.blend(), 2 if checks.flag(multi_label, "multi_label") else num_classes
+            if dispatch.is_surely(smoothing, 0):
+                return soft
+            smoothing = dispatch.operand(smoothing)
+            return soft * (1 - smoothing) + smoothing / levels
         if checks.flag(multi_label, "multi_label"):
             got = checks.shape(checks.tensor(self.y_a, "y_a"))
             raise ValueError(f"y_a must be (N, num_classes), multi-hot or soft, with multi_label, got {got}")

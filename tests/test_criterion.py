@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from sumix import MixTarget, SUMixHead, SUMixLoss, SUMixOutput, SUMixParts, ops, reference
+from sumix import MixTarget, SUMixHead, SUMixLoss, SUMixOutput, SUMixParts, SUMixWarning, ops, reference, warn
 
 N, D, K = 8, 6, 5
 
@@ -69,7 +69,8 @@ def test_criterion_is_the_op():
     loss, parts = criterion(SUMixOutput(z, v), SUMixOutput(r, u), target)
     assert isinstance(parts, SUMixParts)
     torch.testing.assert_close((loss, parts), (want, want_parts))
-    plain, _ = ops.sumix_loss(z, r, None, None, *labels, gamma=0.7, kappa=0.5)
+    plain, _ = ops.sumix_loss(z, r, None, None, *labels, gamma=0.1, kappa=0.5)
+    criterion.gamma = 0.1
     for mixed, raw in [(z, r), (SUMixOutput(z), SUMixOutput(r))]:
         torch.testing.assert_close(criterion(mixed, raw, target)[0], plain)
     criterion.gamma, criterion.ratio = 0.0, "area"  # attributes may change, in a schedule say, and are checked
@@ -118,7 +119,7 @@ def test_fifty_steps_as_the_authors_loss():
 @pytest.mark.parametrize("normalized", [True, False])
 def test_autocast_computes_in_float32(normalized):
     net, target, x = small_net(normalized), small_target(), torch.randn(N, 4)
-    criterion = SUMixLoss(return_parts=True)
+    criterion = SUMixLoss(gamma=0.5 if normalized else 0.1, return_parts=True)
     with torch.autocast("cpu", torch.bfloat16):
         mixed, raw = net(x), net(x.flip(0))
         loss, parts = criterion(mixed, raw, target)
@@ -158,7 +159,7 @@ def test_a_training_step_compiles_in_one_graph(backend):
 
 
 def test_bad_input_is_named():
-    criterion, z, target = SUMixLoss(), torch.zeros(N, K), small_target()
+    criterion, z, target = SUMixLoss(gamma=0.1), torch.zeros(N, K), small_target()
     for arguments, name, error in [
         ((None, z, target), "mixed", TypeError),
         ((z, (z, z), target), "raw", TypeError),
@@ -188,7 +189,7 @@ def test_bad_input_is_named():
         with pytest.raises(error, match=name):
             SUMixLoss(**options)
     with pytest.raises(ValueError, match="weight"):
-        SUMixLoss(weight=torch.ones(K + 1))(z, z, target)
+        SUMixLoss(gamma=0.1, weight=torch.ones(K + 1))(z, z, target)
     for arguments, name, error in [
         ((0, K), "in_features", ValueError),
         ((D, 2.0), "num_classes", TypeError),
@@ -201,3 +202,74 @@ def test_bad_input_is_named():
     for features, error in [(torch.zeros(N, D + 1), ValueError), (torch.zeros(N, D, 2), ValueError), (None, TypeError)]:
         with pytest.raises(error, match="features"):
             SUMixHead(D, K)(features)
+
+
+COLLAPSES = [
+    {},
+    {"ratio": "area"},
+    {"ratio": "object"},
+    {"gamma": 0.11},
+    {"kappa": 1.0, "gamma": 1.0},
+    {"ratio": "area", "kappa": 1.0},
+    {"ratio": "published", "weighting": "batch", "distance_scale": 1.0},
+]
+TRAINS = [
+    {"gamma": 0.0},
+    {"gamma": 0.1},
+    {"gamma": 0.1, "ratio": "area"},
+    {"kappa": 1.0},
+    {"ratio": "published", "weighting": "batch"},
+    {"ratio": "published", "gamma": 1.0, "distance_scale": 64.0},
+]
+
+
+@pytest.mark.parametrize("options", COLLAPSES)
+def test_the_plain_form_warns_once_where_it_may_collapse(monkeypatch, options):
+    monkeypatch.setattr(warn, "_said", set())
+    z, target, objects = torch.randn(N, K), small_target(), torch.rand(N, 3, 3)
+    criterion, masks = SUMixLoss(**options), {"objects": objects} if options.get("ratio") == "object" else {}
+    with pytest.warns(SUMixWarning, match=r"sumix: SUMixLoss\(gamma=.*can collapse.*gamma=0.1") as told:
+        for _ in range(3):
+            criterion(z, z, target, **masks)
+        SUMixLoss(**options)(SUMixOutput(z), SUMixOutput(z), target, **masks)
+    assert len(told) == 1 and told[0].filename == __file__  # it points here
+    monkeypatch.setattr(warn, "_said", set())
+    criterion(SUMixOutput(z, z), SUMixOutput(z, z), target, **masks)  # with uncertainties: an error if it warned
+    torch._dynamo.reset()
+    torch.compile(criterion, backend="eager", fullgraph=True)(z, z, target, **masks)
+
+
+@pytest.mark.parametrize("options", TRAINS)
+def test_the_plain_form_is_silent_where_it_trains(monkeypatch, options):
+    monkeypatch.setattr(warn, "_said", set())
+    z = torch.randn(N, K)
+    assert SUMixLoss(**options)(z, z, small_target()).isfinite()  # an error if it warned
+
+
+def test_a_schedule_is_watched(monkeypatch):
+    monkeypatch.setattr(warn, "_said", set())
+    z, target, criterion = torch.randn(N, K), small_target(), SUMixLoss(gamma=0.0)
+    criterion(z, z, target)
+    criterion.gamma = 0.3
+    with pytest.raises(SUMixWarning):  # as errors, warnings come every time
+        criterion(z, z, target)
+    with pytest.raises(SUMixWarning):
+        criterion(z, z, target)
+
+
+def test_unknown_options_are_refused():
+    criterion = SUMixLoss()
+    for name in ("gama", "ratios", "labels_smoothing"):
+        with pytest.raises(AttributeError, match=f"no option '{name}'; it has gamma, ratio,.*return_parts, cross_rank"):
+            setattr(criterion, name, 0.1)
+    criterion.gamma, criterion.return_parts, criterion.training, criterion._mine = 1, True, False, 3
+    criterion.weight = torch.ones(K)
+    criterion.forward = criterion.forward  # as accelerate wraps it
+    assert type(criterion.gamma) is float and "gamma=1.0" in repr(criterion)
+
+    class Mine(SUMixLoss):
+        def __init__(self):
+            super().__init__()
+            self.temperature = 2.0
+
+    assert Mine().temperature == 2

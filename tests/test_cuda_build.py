@@ -12,6 +12,7 @@ import torch
 
 import sumix
 import sumix.device
+from sumix import warn
 from sumix.ops import dispatch
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -343,7 +344,7 @@ class OnCuda(torch.Tensor):
 
 
 def test_a_gpu_without_kernels_is_one_warning(monkeypatch):
-    monkeypatch.setattr(dispatch, "_warned", False)
+    monkeypatch.setattr(warn, "_said", set())
     monkeypatch.setattr(torch.library, "impl", lambda *_: None)
     run = dispatch.fallback("uncertainty", sumix.reference.uncertainty)
     x = torch.randn(3, 4)

@@ -119,7 +119,7 @@ def test_the_criterion_is_the_op_with_the_visible_ratio(ratio):
 def test_features_given_are_preferred():
     _, mixed, raw = outputs()
     features, target = torch.rand(N, 9, 2, 2), cut()
-    criterion = SUMixLoss(ratio="feature", return_parts=True)
+    criterion = SUMixLoss(gamma=0.1, ratio="feature", return_parts=True)
     want = ops.masked_similarity(features, PERM, target.lam, box=BOX, size=(8, 8)).lam
     assert torch.equal(criterion(mixed, raw, target, features=features)[1].lam, want)
     assert torch.equal(criterion(mixed.logits, raw.logits, target, features=features)[1].lam, want)

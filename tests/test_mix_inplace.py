@@ -4,7 +4,7 @@ import pytest
 import torch
 from mixing import BYTES, FLOATS, images, some_boxes, some_resize
 
-from sumix import ops
+from sumix import CutMix, ops
 
 sumix = torch.ops.sumix
 SHAPES = [(5, 3, 16, 16), (0, 3, 4, 4), (1, 3, 17, 57), (3, 2, 3, 9, 11), (6, 8, 13), (70, 1, 6, 5)]
@@ -146,3 +146,21 @@ def test_memory_shared_with_the_arguments_is_refused():
         ops.mix_box_(memory[2:14].view(3, 2, 2), torch.zeros(3, 4, dtype=torch.int64), memory[13:16])
     beside = ops.mix_box_(memory[:12].view(3, 2, 2), torch.zeros(3, 4, dtype=torch.int64), memory[12:15])
     assert torch.equal(beside, torch.zeros(3, 2, 2, dtype=torch.int64))
+
+
+def test_lazily_conjugated_and_negated_views():
+    """Their memory holds something else than they show."""
+    base, real = torch.randn(3, 2, 4, 5, dtype=torch.complex64), torch.randn(3, 2, 4, 5)
+    for x in (base.conj(), torch._neg_view(base), torch._neg_view(base.conj()), torch._neg_view(real)):
+        want = ops.mix_box(x.resolve_conj().resolve_neg(), BOX, PERM)
+        version = x._version
+        assert ops.mix_box_(x, BOX, PERM) is x and x._version > version
+        assert torch.equal(x, want)
+        with pytest.raises(RuntimeError, match="lazily conjugated or negated"):
+            sumix.mix_box_(x, BOX, PERM)
+        assert torch.equal(x, want)
+    for mode in ("nearest", "bilinear"):
+        x = torch._neg_view(real)
+        want = ops.mix_resize(x.resolve_neg(), BOX, PERM, mode)
+        torch.testing.assert_close(ops.mix_resize_(x, BOX, PERM, mode), want)
+        assert CutMix(inplace=True)(x, PERM)[0] is x

@@ -67,7 +67,7 @@ def ignoring(target, which, rows=slice(None)):
 
 def loss_and_gradients(options, outputs, target, maps, **more):
     z, r, v, u = (*outputs, None, None)[:4]
-    criterion = SUMixLoss(gamma=0.4, return_parts=True, **options, **more)
+    criterion = SUMixLoss(gamma=0.1, return_parts=True, **options, **more)
     weight = torch.linspace(-1, 1, 20, dtype=torch.float64).view(K, 5)
     objects = {"objects": maps[:, 0]} if criterion.ratio == "object" else {}
     raw = SUMixOutput(r, u, maps, class_weight=weight)
@@ -139,7 +139,7 @@ def step_of(labels, outputs):
 
     def step(images):
         mixed, target = CutMix(cross_rank=True)(images, labels, seed=9)
-        loss = SUMixLoss(cross_rank=True, ignore_index=1)(*outputs[:2], target)
+        loss = SUMixLoss(0.1, cross_rank=True, ignore_index=1)(*outputs[:2], target)
         return mixed, loss
 
     return step
@@ -152,7 +152,7 @@ def refused(rank, images, labels, target, outputs, both, alone):
     z, r = outputs[:2]
 
     def step(target, group=True, z=z, r=r, **options):
-        return lambda: SUMixLoss(cross_rank=group, **options)(z, r, target)
+        return lambda: SUMixLoss(0.1, cross_rank=group, **options)(z, r, target)
 
     own = mix(images, labels)[1]
     for name, group in ("WORLD", True), ("both", both), ("alone", alone):
@@ -191,7 +191,7 @@ def refused(rank, images, labels, target, outputs, both, alone):
     yield "outputs' classes", step(low, z=z[:, : K - first], r=r[:, : K - first])
     yield "ratio", step(target, ratio="area" if first else "semantic")
     maps, rows = features()[:HALF], HALF - first
-    by_map = SUMixLoss(cross_rank=True, ratio="feature")
+    by_map = SUMixLoss(0.1, cross_rank=True, ratio="feature")
     yield "features of one rank", lambda: by_map(z, r, target, features=maps[:rows])
     yield "features", lambda: by_map(z, r, target, features=maps[..., : 4 - first])
     yield "raw of one rank", step(target, r=r[:5] if first else r)

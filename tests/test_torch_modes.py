@@ -1,12 +1,32 @@
 """The ops under torch's other modes: forward mode, vmap, dynamic shapes, batched gradients, devices, odd layouts."""
 
 import math
+import warnings
+from dataclasses import replace
 
 import pytest
 import torch
+from mixers import MIXERS
+from torch import distributed as dist
+from torch import nn
+from torch._subclasses import FakeTensor, FakeTensorMode
 from torch.autograd import forward_ad
+from torch.distributed.tensor import Shard, distribute_tensor, init_device_mesh
 
-from sumix import CutMix, MixTarget, MixUp, SUMixHead, SUMixLoss, SUMixOutput, mix_accuracy, ops, reference
+from sumix import (
+    CutMix,
+    FMix,
+    MixTarget,
+    MixUp,
+    RandomMix,
+    ResizeMix,
+    SUMixHead,
+    SUMixLoss,
+    SUMixOutput,
+    mix_accuracy,
+    ops,
+    reference,
+)
 
 N, K = 4, 5
 Y, PERM = torch.tensor([0, 1, 2, 3]), torch.tensor([1, 2, 3, 0])
@@ -48,6 +68,45 @@ def test_vmap_keeps_the_gradient(function, shape):
     torch.testing.assert_close(got, want)
     g = torch.rand_like(want)
     torch.testing.assert_close(torch.autograd.grad(got, x, g), torch.autograd.grad(want, x, g))
+
+
+DIFFERENTIABLE_BY_ANY_NAME = [
+    *DIFFERENTIABLE,
+    (lambda z: SUMixLoss(gamma=0.1)(z, z, MixTarget(Y, Y[PERM], torch.full((N,), 0.5), PERM)), (N, K)),
+    (lambda z: SUMixLoss()(*(SUMixOutput(z, z),) * 2, MixTarget(Y, Y[PERM], torch.full((N,), 0.5), PERM)), (N, K)),
+    (lambda x: FMix(max_soft=0.2)(x, Y, seed=1)[0], (N, 3, 6, 6)),
+    (lambda x: ResizeMix(mode="bilinear")(x, Y, seed=1)[0], (N, 3, 6, 6)),
+    (lambda x: RandomMix([CutMix(), MixUp()], per_sample=True)(x, Y, seed=1)[0], (N, 3, 6, 6)),
+]
+
+
+@pytest.mark.parametrize(("function", "shape"), DIFFERENTIABLE_BY_ANY_NAME)
+def test_torch_func_has_the_same_gradient(function, shape):
+    x = torch.randn(shape, requires_grad=True)
+
+    def scalar(x):
+        torch.manual_seed(1)
+        out = function(x)
+        return (out * torch.arange(1, out.numel() + 1).view(out.shape)).sum()
+
+    (want,) = torch.autograd.grad(scalar(x), x)
+    x = x.detach()
+    torch.testing.assert_close(torch.func.grad(scalar)(x), want)
+    torch.testing.assert_close(torch.func.vjp(scalar, x)[1](torch.tensor(2.0))[0], 2 * want)
+    torch.testing.assert_close(torch.func.jacrev(scalar)(x), want)
+    if function not in (DIFFERENTIABLE[4][0], DIFFERENTIABLE[5][0]):  # vmap asks what to do with what is drawn
+        both = torch.vmap(torch.func.grad(scalar))(torch.stack([x, x]))
+        torch.testing.assert_close(both, torch.stack([want, want]))
+    torch.testing.assert_close(torch.func.functionalize(scalar)(x), scalar(x))
+
+
+@pytest.mark.parametrize("function", [ops.uncertainty, loss_of])
+def test_torch_func_refuses_a_second_derivative(function):
+    def slope(z):
+        return torch.func.grad(lambda z: function(z).square().sum())(z).sum()
+
+    with pytest.raises(RuntimeError, match="can be differentiated only once"):
+        torch.func.grad(slope)(torch.randn(N, K))
 
 
 def test_batched_gradients():
@@ -136,6 +195,82 @@ def test_layouts_that_are_not_dense_are_refused():
     ):
         with pytest.raises(TypeError, match="dense tensor"):
             call()
+
+
+def test_quantized_images_are_refused_by_every_op():
+    quantized = torch.quantize_per_tensor(torch.randn(N, 4, 4), 0.1, 0, torch.qint8)
+    with pytest.raises(TypeError, match="dense tensor"):
+        ops.mask_top_k(quantized, Y)
+    with pytest.raises(RuntimeError, match="sumix::mask_top_k takes dense tensors"):
+        torch.ops.sumix.mask_top_k(quantized, Y, Y)
+
+
+@pytest.mark.parametrize("name", list(MIXERS))
+def test_fake_tensors_have_the_right_shapes(name):
+    mix, x = MIXERS[name](), torch.randn(N, 3, 8, 8)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = mode.from_tensor(x)
+        mixed, target = mix(fake, Y)
+        assert type(mixed) is FakeTensor and mixed.shape == x.shape and target.lam.shape == (N,)
+        assert SUMixLoss(gamma=0.1)(fake[:, 0, 0], fake[:, 0, 0], target).shape == ()
+        assert mix_accuracy(fake[:, 0, 0], target).shape == ()
+
+
+class Network(nn.Module):
+    """With everything of ours in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.criterion, self.mix = SUMixHead(K, K), SUMixLoss(), CutMix()
+
+
+def test_tracers_that_cannot_trace_are_told_apart():
+    def of(method):
+        return type("Traced", (Network,), {"forward": method})()
+
+    for forward in (
+        lambda self, x: self.head(x),
+        lambda self, x: self.criterion(x, x, None),
+        lambda self, x: self.mix(x, Y),
+        lambda self, x: ops.mix_box(x, BOX, PERM),
+    ):
+        with pytest.raises(TypeError, match=r"Proxy of torch.fx.symbolic_trace.*torch.export can"):
+            torch.fx.symbolic_trace(of(forward))
+    for module in (SUMixHead(2, 2), SUMixLoss(), CutMix(), Network(), RandomMix([MixUp()])):
+        with pytest.raises(TypeError, match=r"torch.jit.script cannot compile \w+: use torch.compile"):
+            torch.jit.script(module)
+
+
+@pytest.mark.parametrize("name", [name for name in MIXERS if name != "RandomMix a batch"])
+def test_traced_by_torch_jit_trace(name):
+    mix, x = MIXERS[name](), torch.randn(N, 3, 8, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that sizes become constants
+        traced = torch.jit.trace(lambda x, seed: mix(x, Y, seed=seed)[0], (x, torch.tensor(1)), check_trace=False)
+    for seed in (1, 2):
+        torch.testing.assert_close(traced(x, torch.tensor(seed)), mix(x, Y, seed=seed)[0])
+
+
+def test_distributed_tensors_are_refused(tmp_path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        x, z, y = (distribute_tensor(t, mesh, [Shard(0)]) for t in (torch.randn(N, 3, 8, 8), torch.randn(N, K), Y))
+        target = MixTarget(Y, Y[PERM], torch.rand(N), PERM)
+        for call in (
+            lambda: CutMix()(x, Y),
+            lambda: FMix()(x, Y),
+            lambda: CutMix()(x.to_local(), y),
+            lambda: ops.mix_box_(x, BOX, PERM),
+            lambda: ops.uncertainty(z),
+            lambda: SUMixLoss(gamma=0.1)(z, z, target),
+            lambda: SUMixLoss(gamma=0.1)(z.to_local(), z.to_local(), replace(target, y_a=y)),
+            lambda: mix_accuracy(z, target),
+        ):
+            with pytest.raises(TypeError, match=r"must be an ordinary Tensor, got a DTensor: pass its to_local\(\)"):
+                call()
+    finally:
+        dist.destroy_process_group()
 
 
 def test_lazily_conjugated_images_are_read_right():

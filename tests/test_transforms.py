@@ -356,8 +356,8 @@ def test_bad_batches_are_named(mixer, images, labels, options, error, message):
         (lambda: replace(TARGET, lam=0.5).soft(3), TypeError, "lam must be a Tensor"),
         (lambda: mix_accuracy([1], TARGET), TypeError, "output must be a Tensor"),
         (lambda: mix_accuracy(torch.zeros(4, 0), TARGET), ValueError, r"output must be \(N, K\)"),
-        (lambda: mix_accuracy(torch.zeros(4, 2), LABELS), TypeError, "target must be a MixTarget, got Tensor"),
-        (lambda: mix_accuracy(torch.zeros(3, 2), TARGET), ValueError, r"target.y_a must be \(N,\) = \(3,\)"),
+        (lambda: mix_accuracy(torch.zeros(4, 2), [0]), TypeError, "target must be a MixTarget or a Tensor, got list"),
+        (lambda: mix_accuracy(torch.zeros(3, 2), TARGET), ValueError, r"target.lam must be \(N,\) = \(3,\)"),
         (lambda: mix_accuracy(torch.zeros(4, 2), replace(TARGET, lam=LABELS)), TypeError, "target.lam must be float16"),
     ],
 )

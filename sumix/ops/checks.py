@@ -18,19 +18,28 @@ def shape(tensor: Tensor) -> str:
     return str(tuple(tensor.shape))
 
 
-def tensor(value: Any, name: str) -> Tensor:
-    """Fail unless `value` is a dense tensor."""
+def kind_of(value: Any) -> str:
+    """The type of a value that is not what it must be, as messages say it."""
+    if isinstance(value, torch.fx.Proxy):
+        return "a Proxy of torch.fx.symbolic_trace, which cannot trace sumix; torch.export can"
+    return type(value).__name__
+
+
+def tensor(value: Any, name: str, *, distributed: bool = False) -> Tensor:
+    """Fail unless `value` is a dense tensor, and, unless `distributed`, one that is all on this rank."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a Tensor, got {type(value).__name__}")
+        raise TypeError(f"{name} must be a Tensor, got {kind_of(value)}")
+    if not distributed and type(value).__name__ == "DTensor":
+        raise TypeError(f"{name} must be an ordinary Tensor, got a DTensor: pass its to_local()")
     if value.layout != torch.strided or value.is_nested or value.is_quantized:
         kind = "a nested tensor" if value.is_nested else f"layout {value.layout}, dtype {value.dtype}"
         raise TypeError(f"{name} must be a dense tensor, got {kind}")
     return value
 
 
-def floating(value: Any, name: str) -> Tensor:
+def floating(value: Any, name: str, *, distributed: bool = False) -> Tensor:
     """Fail unless `value` is a dense tensor of one of the four floating point types."""
-    if tensor(value, name).dtype not in FLOATS:
+    if tensor(value, name, distributed=distributed).dtype not in FLOATS:
         raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {value.dtype}")
     return value
 
@@ -160,6 +169,19 @@ def number(value: Any, name: str, low: float, high: float = LARGEST) -> float:
     return float(value)
 
 
+def as_float(value: Any) -> Any:
+    """A number of any kind as a float; anything else as it is, for `number` to refuse.
+
+    torch.compile follows the changes of a float; of an int, it makes a graph for each value.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        return value
+
+
 def positive(value: Any, name: str) -> float:
     """Fail unless `value` is a number above 0."""
     if number(value, name, 0) == 0:
@@ -222,6 +244,8 @@ def channels(value: Any, name: str, like: Tensor, like_name: str, count: int, ab
 
 def integer(value: Any, name: str, low: int = -(2**63)) -> int:
     """Fail unless `value` is an integer from `low` to what int64 holds."""
+    if torch.jit.is_tracing() and isinstance(value, Tensor) and value.ndim == 0:
+        value = value.item()  # torch.jit.trace makes tensors of sizes
     if isinstance(value, bool) or not isinstance(value, (int, numbers.Integral)):
         raise TypeError(f"{name} must be an int, got {type(value).__name__}")
     if not low <= value < 2**63:

@@ -117,16 +117,28 @@ def amplitudes(height: int, width: int, decay: float, published: bool, signals: 
     In the order of `torch.fft.irfft2`'s coefficients. The published code uses those of the first two rows alone (of a
     signal, the first two), but of as many columns as it draws, which are one more where the width is odd.
     """
-    low, kind = 1 / max(height, width), {"dtype": torch.float32, "device": device}
     if published and signals:
-        f = torch.fft.fftfreq(width, **kind)[:2].abs()
+        f = _frequencies(width, device)[:2].abs()
     else:
-        rows = torch.fft.fftfreq(height, **kind)
-        columns = torch.fft.rfftfreq(width, **kind)
+        rows, columns = _frequencies(height, device), _frequencies(width, device)
         if published:
-            rows, columns = rows[:2], torch.fft.fftfreq(width, **kind)[: width // 2 + 1 + width % 2]
+            rows, columns = rows[:2], columns[: width // 2 + 1 + width % 2]
+        else:
+            columns = columns[: width // 2 + 1]
         f = torch.sqrt(rows.square().unsqueeze(1) + columns.square()).flatten()
-    return f.clamp(min=low).pow(-decay).repeat_interleave(2)
+    low = _reciprocal(max(height, width), device)
+    return f.clamp(min=low).pow(-dispatch.operand(decay)).repeat_interleave(2)
+
+
+def _frequencies(n: int, device: torch.device) -> Tensor:
+    """torch.fft.fftfreq(n), of which torch.compile would make a constant for each n."""
+    at = torch.arange(n, device=device)
+    return torch.where(at < (n + 1) // 2, at, at - n) * _reciprocal(n, device)
+
+
+def _reciprocal(n: int, device: torch.device) -> Tensor:
+    """1 / n, float32."""
+    return torch.full((), n, dtype=torch.float32, device=device).reciprocal()
 
 
 def low_frequency_image(normals: Tensor, scale: Tensor, height: int, width: int, published: bool) -> Tensor:
@@ -142,7 +154,7 @@ def low_frequency_image(normals: Tensor, scale: Tensor, height: int, width: int,
     return torch.fft.irfft2(spectrum, s=(height, width)).contiguous()  # as the fake says, whatever FFT library it was
 
 
-torch.library.define(
+dispatch.define(
     "sumix::low_frequency_image",
     "(Tensor normals, Tensor scale, SymInt height, SymInt width, bool published) -> Tensor",
 )
@@ -165,7 +177,7 @@ def _checked(normals: Tensor, scale: Tensor, height: int, width: int, published:
 
 
 _anywhere = dispatch.on_one_device("low_frequency_image", _checked)  # torch has the FFT
-torch.library.impl("sumix::low_frequency_image", "default", _anywhere)
+dispatch.impl("sumix::low_frequency_image", "default", _anywhere)
 _low_frequency_image = torch.ops.sumix.low_frequency_image.default
 
 

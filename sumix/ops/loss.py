@@ -216,6 +216,7 @@ def _is_ready(
 def _call(tensors: Sequence[Tensor], options: Options, plain: bool) -> tuple[Tensor, Tensor]:
     z, r, v, u = tensors[:4]
     ratio, weighting, reduction, gamma, kappa, distance_scale, label_smoothing, ignore_index = options
+    kappa = kappa if plain else dispatch.operand(kappa)
     scale = reference.scale_of(reference.RATIOS[ratio], z, kappa, distance_scale)
     needs_grad = z.requires_grad or r.requires_grad or v.requires_grad or u.requires_grad
     needs_grad = torch.is_grad_enabled() and (needs_grad or (not plain and dispatch.in_functorch()))
@@ -226,7 +227,7 @@ def _call(tensors: Sequence[Tensor], options: Options, plain: bool) -> tuple[Ten
         with torch._C._AutoDispatchBelowAutograd():
             loss, parts, *_ = _op(*arguments)
     else:
-        loss, parts, *_ = _op(*arguments)
+        loss, parts, *_ = dispatch.call(_op, *arguments)
     return loss, parts
 
 
@@ -298,13 +299,20 @@ def _setup_context(ctx, inputs, output) -> None:
     _keep(ctx, inputs, output[2:])
 
 
+def _setup_context_of_numbers(ctx, inputs, output) -> None:
+    _setup_context(ctx, inputs, output)
+    ctx.save_for_backward(*inputs[:10], inputs[-1])
+    ctx.options = inputs[10:-1]
+
+
 def _keep(ctx, arguments: tuple, gradients: tuple[Tensor, ...]) -> None:
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*arguments[:10])
     ctx.options = arguments[10:]
     ctx.half = arguments[0].dtype != gradients[0].dtype
-    # Not saved as tensors: backward lets go of them, or hands them over to somebody who may write to them.
-    ctx.gradients = gradients
+    # Not saved as tensors: backward lets go of them, or hands them over to somebody who may write to them. Inside of
+    # torch.func only what is saved may be used, and backward computes them again.
+    ctx.gradients = None if dispatch.in_functorch() else gradients
 
 
 def _is_one(gradient: Tensor) -> bool:
@@ -327,16 +335,19 @@ def _row_gradients(ctx, grad_loss: Tensor | None) -> tuple[Tensor | None, ...]:
     else:
         tensors = ctx.saved_tensors
         if gradients is None:  # used in an earlier backward of a graph that was retained
-            gradients = _op(*tensors, *ctx.options)[2:]
-        grad_z, grad_v, grad_u = _backward(grad_loss.contiguous(), *tensors[:4], *gradients, tensors[6])
+            op = _op if len(tensors) == 10 else _op_of_numbers
+            gradients = dispatch.call(op, *tensors[:10], *ctx.options, *tensors[10:])[2:]
+        rows = grad_loss.contiguous(), *tensors[:4], *gradients, tensors[6]
+        grad_z, grad_v, grad_u = dispatch.call(_backward, *rows)
     return (grad_z, grad_u, None, None) if grad_v.ndim == 1 else (grad_z, None, grad_v, grad_u)
 
 
 def _gradient(ctx, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-    return (*_row_gradients(ctx, grad_loss), *(None,) * 14)
+    return (*_row_gradients(ctx, grad_loss), *(None,) * (len(ctx.needs_input_grad) - 4))
 
 
-torch.library.register_autograd("sumix::sumix_loss", _gradient, setup_context=_setup_context)
+dispatch.register_autograd("sumix::sumix_loss", _gradient, setup_context=_setup_context)
+_op_of_numbers = dispatch.with_numbers(_op, _gradient, _setup_context_of_numbers)
 
 
 class _EagerLoss(torch.autograd.Function):
@@ -356,4 +367,4 @@ class _EagerLoss(torch.autograd.Function):
         return (*_row_gradients(ctx, grad_loss), None)
 
 
-torch.library.register_autograd("sumix::sumix_loss_backward", dispatch.once("sumix_loss"))
+dispatch.register_autograd("sumix::sumix_loss_backward", dispatch.once("sumix_loss"))

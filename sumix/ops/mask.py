@@ -67,7 +67,7 @@ def sample_top_k(
     lam = lam.detach().to(torch.float32).contiguous()
     try:
         if not dispatch.is_plain(source, lam):
-            return _sample_top_k(source, lam, size, max_soft)
+            return dispatch.call(_sample_top_k, source, lam, size, max_soft)
         with torch._C._AutoDispatchBelowAutograd():  # past autograd's Python layer
             return _sample_top_k(source, lam, size, max_soft)
     except RuntimeError as error:
@@ -151,5 +151,6 @@ def _none(ctx: Any, *grads: Tensor) -> None:
     raise RuntimeError("sumix's masks have no gradient: detach the inputs, as sumix.ops does")
 
 
-torch.library.register_autograd("sumix::sample_top_k", _none)
-torch.library.register_autograd("sumix::mask_top_k", _none)
+dispatch.register_autograd("sumix::sample_top_k", _none)
+dispatch.register_autograd("sumix::mask_top_k", _none)
+dispatch.with_numbers(_sample_top_k, _none)

@@ -181,7 +181,7 @@ def masked_similarity(
     arguments = (*arguments, frames, h, w, *size, tokens, kind, contrast)
     try:
         if not dispatch.is_plain(*arguments[:8]):
-            return VisibleShares(*_op(*arguments))
+            return VisibleShares(*dispatch.call(_op, *arguments))
         with torch._C._AutoDispatchBelowAutograd():
             return VisibleShares(*_op(*arguments))
     except RuntimeError as error:
@@ -358,4 +358,5 @@ def _none(ctx: Any, *grads: Tensor) -> None:
     )
 
 
-torch.library.register_autograd("sumix::masked_similarity", _none)
+dispatch.register_autograd("sumix::masked_similarity", _none)
+dispatch.with_numbers(_op, _none)

@@ -128,7 +128,7 @@ def run(op: Callable[..., Tensor], x: Tensor, *how: Tensor) -> Tensor:
 def _run(op: Callable[..., Tensor], x: Tensor, how: tuple[Tensor, ...], plain: bool) -> Tensor:
     dispatch.refuse_forward_mode(op._opname, x)
     if not plain or (x.requires_grad and torch.is_grad_enabled()):
-        return op(x, *how)
+        return dispatch.call(op, x, *how)
     with torch._C._AutoDispatchBelowAutograd():
         return op(x, *how)
 
@@ -189,7 +189,7 @@ def soft_labels(
     """
     try:
         if not dispatch.is_plain(y_a, y_b, lam):
-            return _soft_labels(y_a, y_b, lam, num_classes, label_smoothing)
+            return dispatch.call(_soft_labels, y_a, y_b, lam, num_classes, label_smoothing)
         with torch._C._AutoDispatchBelowAutograd():
             return _soft_labels(y_a, y_b, lam, num_classes, label_smoothing)
     except RuntimeError as error:
@@ -197,6 +197,7 @@ def soft_labels(
 
 
 dispatch.fallback("soft_labels", reference.soft_labels)
+dispatch.with_numbers(_soft_labels)
 
 
 @dispatch.fake("soft_labels")
@@ -215,14 +216,15 @@ def gradient(backward: Callable[..., Tensor]) -> Callable[..., tuple[Tensor | No
     def formula(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         how = ctx.saved_tensors
         if grad.is_complex():
-            out = torch.complex(*(backward(dense(part), *how) for part in (grad.real, grad.imag)))
+            parts = [dispatch.call(backward, dense(part), *how) for part in (grad.real, grad.imag)]
+            out = torch.complex(*parts)
         else:
-            out = backward(dense(grad), *how)
+            out = dispatch.call(backward, dense(grad), *how)
         return out, *[None] * len(how)
 
     return formula
 
 
 for _name, _backward in ("mix_box", _mix_box_backward), ("mix_linear", _mix_linear_backward):
-    torch.library.register_autograd(f"sumix::{_name}", gradient(_backward), setup_context=setup_context)
-    torch.library.register_autograd(f"sumix::{_name}_backward", dispatch.once(_name))
+    dispatch.register_autograd(f"sumix::{_name}", gradient(_backward), setup_context=setup_context)
+    dispatch.register_autograd(f"sumix::{_name}_backward", dispatch.once(_name))

@@ -93,6 +93,10 @@ def _write(op: Callable[..., None], x: Tensor, images: Tensor, *how: Tensor) -> 
             f"x must be contiguous or channels_last to be mixed in place, got shape {checks.shape(x)}, "
             f"strides {x.stride()}"
         )
+    if not torch.compiler.is_compiling():
+        # Boxes lie at the same places in what a lazily conjugated or negated view shows and in memory.
+        images = images.conj() if images.is_conj() else images
+        images = torch._neg_view(images) if images.is_neg() else images
     try:
         if dispatch.is_plain(images, *how) and not images.is_inference():
             with torch._C._AutoDispatchBelowADInplaceOrView():
@@ -127,13 +131,23 @@ def _refusing(op: Callable[..., None]) -> Callable[..., None]:
     return refuse
 
 
+def _refusing_views(op: Callable[..., None]) -> Callable[..., None]:
+    """Torch would conjugate or negate x in place before, and fail before it undid that."""
+
+    def refuse(keyset: Any, x: Tensor, *how: Tensor) -> None:
+        raise RuntimeError(f"sumix::{op._opname}: no argument may be a lazily conjugated or negated view")
+
+    return refuse
+
+
 def _fake(x: Tensor, *how: Tensor) -> None:
     """There is nothing to make."""
 
 
-_library = torch.library.Library("sumix", "IMPL")  # for keys that torch.library.impl does not know
 for _op in (_mix_box_, _mix_resize_):
-    _library.impl(_op._opname, _refusing(_op), "Autograd", with_keyset=True)
-    _library.impl(_op._opname, _counting(_op), "ADInplaceOrView", with_keyset=True)
+    dispatch.impl_with_keyset(f"sumix::{_op._opname}", "Autograd", _refusing(_op))
+    dispatch.impl_with_keyset(f"sumix::{_op._opname}", "ADInplaceOrView", _counting(_op))
+    for _key in ("Conjugate", "Negative"):
+        dispatch.impl_with_keyset(f"sumix::{_op._opname}", _key, _refusing_views(_op))
     dispatch.fallback(_op._opname, getattr(reference, _op._opname))
     dispatch.fake(_op._opname)(_fake)

@@ -65,5 +65,5 @@ for _name in ("mix_mask", "mix_mask_backward"):
     dispatch.fallback(_name, fallback(_name))
     dispatch.fake(_name)(fake)
 
-torch.library.register_autograd("sumix::mix_mask", gradient(_mix_mask_backward), setup_context=setup_context)
-torch.library.register_autograd("sumix::mix_mask_backward", dispatch.once("mix_mask"))
+dispatch.register_autograd("sumix::mix_mask", gradient(_mix_mask_backward), setup_context=setup_context)
+dispatch.register_autograd("sumix::mix_mask_backward", dispatch.once("mix_mask"))

@@ -78,5 +78,5 @@ for _name in ("mix_resize", "mix_resize_backward"):
     dispatch.fallback(_name, fallback(_name))
     dispatch.fake(_name)(fake)
 
-torch.library.register_autograd("sumix::mix_resize", gradient(_mix_resize_backward), setup_context=setup_context)
-torch.library.register_autograd("sumix::mix_resize_backward", dispatch.once("mix_resize"))
+dispatch.register_autograd("sumix::mix_resize", gradient(_mix_resize_backward), setup_context=setup_context)
+dispatch.register_autograd("sumix::mix_resize_backward", dispatch.once("mix_resize"))

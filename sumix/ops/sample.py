@@ -277,7 +277,7 @@ def as_seed(seed: Any, generator: torch.Generator | None, device: Device) -> Ten
 def draw(op: Callable[..., Any], *arguments: Any) -> Any:
     """The op, whose complaints become ValueErrors."""
     try:
-        return op(*arguments)
+        return dispatch.call(op, *arguments)
     except RuntimeError as error:
         checks.reraise(error)
 
@@ -309,3 +309,6 @@ def _(seed: Tensor, n: int, size: int) -> Tensor:
 @dispatch.fake("sample_seed")
 def _(seed: Tensor, n: int) -> Tensor:
     return seed.new_empty((n,))
+
+
+dispatch.with_numbers(_sample_lam)

@@ -252,4 +252,5 @@ def _none(ctx: Any, *grads: Tensor) -> None:
     raise RuntimeError("sumix::cut_box has no gradient: detach lam, as sumix.ops.cut_box does")
 
 
-torch.library.register_autograd("sumix::cut_box", _none)
+dispatch.register_autograd("sumix::cut_box", _none)
+dispatch.with_numbers(_sample_box)

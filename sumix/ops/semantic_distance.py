@@ -51,7 +51,8 @@ def semantic_distance(
     scale = checks.number(scale, "scale", 0)
     checks.flag(published, "published")
     try:
-        return _op(logits.detach().contiguous(), raw_logits.detach().contiguous(), masked, scale, published)
+        rows = logits.detach().contiguous(), raw_logits.detach().contiguous()
+        return dispatch.call(_op, *rows, masked, scale, published)
     except RuntimeError as error:
         checks.reraise(error)
 
@@ -70,4 +71,5 @@ def _none(ctx, grad: Tensor) -> None:
     )
 
 
-torch.library.register_autograd("sumix::semantic_distance", _none)
+dispatch.register_autograd("sumix::semantic_distance", _none)
+dispatch.with_numbers(_op, _none)

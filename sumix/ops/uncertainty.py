@@ -37,7 +37,7 @@ def uncertainty(logits: Tensor) -> Tensor:
     Qin et al., "SUMix: Mixup with Semantic and Uncertain Information", ECCV 2024, section 3.
     """
     dispatch.refuse_forward_mode("uncertainty", logits)
-    return _op(checks.rows(logits, "logits").contiguous())
+    return dispatch.call(_op, checks.rows(logits, "logits").contiguous())
 
 
 @dispatch.fake("uncertainty")
@@ -60,12 +60,12 @@ def _setup_context(ctx, inputs, output) -> None:
 
 def _gradient(ctx, grad_u: Tensor) -> Tensor:
     (u,) = ctx.saved_tensors
-    return _backward(u, grad_u.contiguous())  # autograd may hand over an expanded, stride-0 gradient
+    return dispatch.call(_backward, u, grad_u.contiguous())  # autograd may hand over an expanded, stride-0 gradient
 
 
-torch.library.register_autograd("sumix::uncertainty", _gradient, setup_context=_setup_context)
+dispatch.register_autograd("sumix::uncertainty", _gradient, setup_context=_setup_context)
 for device in ("cpu", "cuda"):
-    torch.library.register_autocast("sumix::uncertainty", device, torch.float32)
+    dispatch.register_autocast("sumix::uncertainty", device, torch.float32)
 
 
-torch.library.register_autograd("sumix::uncertainty_backward", dispatch.once("uncertainty"))
+dispatch.register_autograd("sumix::uncertainty_backward", dispatch.once("uncertainty"))

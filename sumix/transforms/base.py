@@ -64,6 +64,8 @@ class Mixer(nn.Module):
     _names_kept: tuple[str, ...] = ()  # of what `keep` remembers
     _complete = False  # whether the constructor is done
     _checked = False  # whether the options are as `check_options` left them
+    _changes = 0  # how often options were set since the constructor
+    __prepare_scriptable__ = dispatch.refuse_script
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         """Document the arguments that all mixers share, and check the options when the constructor is done."""
@@ -97,11 +99,27 @@ class Mixer(nn.Module):
         self.mixup_enabled = True
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Options may be changed; they are checked again when they are next used."""
+        """Options may be changed, in a schedule for `p`, say. One that is a float remains one: see checks.as_float."""
         options.refuse_unknown(self, name)
-        super().__setattr__(name, value)
-        if not name.startswith("_") and name != "training":
-            super().__setattr__("_checked", False)
+        super().__setattr__(name, checks.as_float(value) if type(self.__dict__.get(name)) is float else value)
+        if not name.startswith("_") and name != "training" and self._complete:
+            super().__setattr__("_checked", not torch.compiler.is_compiling() and self._fit())
+            super().__setattr__("_changes", self._changes + 1)
+
+    def _fit(self) -> bool:
+        """Whether the options, one of which was changed, are right; if not, the next use says what is wrong.
+
+        They are checked here and not at the next use, where torch.compile would take the check into its graph, and not
+        refused here, for others may be about to change too.
+        """
+        super().__setattr__("_complete", False)  # for the checks set options themselves
+        try:
+            self.check_options()
+        except (TypeError, ValueError):
+            return False
+        finally:
+            super().__setattr__("_complete", True)
+        return True
 
     # What a subclass says -------------------------------------------------------------------------------------------
 
@@ -438,6 +456,8 @@ def _partners_of(labels: Tensor, perm: Tensor) -> Tensor:
 
 def _kind(value: Any) -> str:
     """What a value is that is no tensor, and, of a list, what it holds."""
+    if isinstance(value, torch.fx.Proxy):
+        return checks.kind_of(value)
     of = f" of {type(value[0]).__name__}" if isinstance(value, (tuple, list)) and len(value) > 0 else ""
     kind = type(value)
     if of:

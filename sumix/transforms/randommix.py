@@ -76,11 +76,16 @@ class RandomMix(Mixer):
         if self.DIMS == () or any(volume != volumes[0] for volume in volumes):
             raise ValueError("mixers must have a kind of images in common")
         self.volume = volumes[0] if volumes else None
+        self._seen_changes = [mixer._changes for mixer in self.mixers]
 
     @property
     def is_checked(self) -> bool:
         """Whether nothing was changed since, in the mixers neither."""
-        return self._checked and len(self.mixers) == len(self._taken) and all(mixer.is_checked for mixer in self.mixers)
+        if not self._checked or len(self.mixers) != len(self._taken):
+            return False
+        # A graph would be compiled anew for every number of changes.
+        unchanged = torch.compiler.is_compiling() or self._seen_changes == [mixer._changes for mixer in self.mixers]
+        return unchanged and all(mixer.is_checked for mixer in self.mixers)
 
     def look(self, images: Tensor) -> list[Tensor]:
         """What the mixers must know of the images."""
@@ -139,7 +144,7 @@ class RandomMix(Mixer):
         for weight in self.weights[:-1]:
             reached += weight
             choice = choice + (choosing >= reached)
-        return choice if self.p == 1 else choice.where(mixing < self.p, -1)
+        return choice if dispatch.is_surely(self.p, 1) else choice.where(mixing < self.p, -1)
 
 
 def merge(recipes: list[Recipe], choice: Tensor, size: tuple[int, ...]) -> Recipe:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
+from sumix.ops import dispatch
 from sumix.ops.mask_shapes import sample_smooth, smooth_mask
 from sumix.ops.sample import lam_of
 from sumix.recipe import Recipe
@@ -50,7 +51,7 @@ class SmoothMix(Mixer):
         """Masks without an edge."""
         centre, sigma = sample_smooth(n, size, spread=self.spread, seed=seed)
         mask, lam = smooth_mask(centre, sigma, size)
-        if self.p != 1:
+        if not dispatch.is_surely(self.p, 1):
             whole = lam_of(seed, n, 1.0, self.p) == 1
             lam = torch.where(whole, 1.0, lam)
             mask = torch.where(whole.view(-1, *[1] * len(size)), 1.0, mask)
