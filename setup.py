@@ -179,7 +179,7 @@ core = Extension(
 setup(
     ext_modules=[core],
     cmdclass={"build_ext": BuildKernels},
-    packages=["sumix", "sumix.ops", "sumix.reference", "sumix.transforms"],
+    packages=["sumix", "sumix.integrations", "sumix.ops", "sumix.reference", "sumix.transforms"],
     package_data={"sumix": ["py.typed"]},
     options={"bdist_wheel": {"py_limited_api": "cp310"}},
 )

@@ -30,7 +30,7 @@ from sumix.head import SUMixHead, SUMixOutput, plain_state_dict
 from sumix.loss import SUMixLoss
 from sumix.metrics import mix_accuracy
 from sumix.ops.loss import SUMixParts
-from sumix.pair import forward_pair
+from sumix.pair import PairedMix, forward_pair
 from sumix.target import MixTarget
 from sumix.transforms import (
     CutMix,
@@ -54,6 +54,7 @@ __all__ = [
     "MixTarget",
     "MixUp",
     "Mixer",
+    "PairedMix",
     "RandomMix",
     "ResizeMix",
     "SUMixCollate",

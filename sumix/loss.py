@@ -191,17 +191,20 @@ class SUMixLoss(nn.Module):
     def forward(
         self,
         mixed: SUMixOutput | Tensor,
-        raw: SUMixOutput | Tensor,
-        target: MixTarget,
+        raw: SUMixOutput | Tensor | MixTarget,
+        target: MixTarget | None = None,
         *,
         features: Tensor | None = None,
         objects: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, SUMixParts]:
         """The loss of the outputs for the mixed and the raw images of one batch, mixed as `target` says.
 
+        `criterion(both, target)` takes the output of 2 N images, as `PairedMix` makes them: the mixed ones first.
         `features` (N, D, h, w) stands in for the map of `raw`; `objects` (N, H', W') are masks of the raw images. What
         the ratio does not need is not looked at.
         """
+        if target is None:
+            mixed, raw, target = _halves(mixed, raw)
         if self.cross_rank is not False:
             loss, parts = self._across_ranks(mixed, raw, target, features, objects)
         else:
@@ -314,6 +317,23 @@ class SUMixLoss(nn.Module):
             f"reduction={self.reduction!r}, label_smoothing={self.label_smoothing}, ignore_index={self.ignore_index}, "
             f"return_parts={self.return_parts}"
         )
+
+
+def _halves(both: Any, target: Any) -> tuple[Any, Any, MixTarget]:
+    """The outputs for the mixed and for the raw images, of one output for both."""
+    if not isinstance(target, MixTarget):
+        raise TypeError(
+            "target must be given: criterion(mixed, raw, target), or criterion(both, target) with the MixTarget of a "
+            f"transform without num_classes, got {type(target).__name__}"
+        )
+    logits, _ = _unpack(both, "both")
+    n = len(target)
+    if logits.ndim == 0 or logits.shape[0] != 2 * n:
+        raise ValueError(
+            f"both must have a row for each of the {2 * n} images of {n} mixed and {n} raw ones, got "
+            f"{checks.shape(logits)}; two outputs are criterion(mixed, raw, target)"
+        )
+    return both[:n], both[n:], target
 
 
 def _unpack(output: Any, name: str) -> tuple[Tensor, Tensor | None]:

@@ -58,6 +58,15 @@ def mix_accuracy(
     --------
     >>> top1, top5 = mix_accuracy(model(mixed), target, topk=(1, 5))
     """
+    gained, total = hits(output, target, topk=topk, ignore_index=ignore_index)
+    shares = tuple(gain / total for gain in gained)
+    return shares if isinstance(topk, Sequence) else shares[0]
+
+
+def hits(
+    output: Tensor | SUMixOutput, target: MixTarget | Tensor, *, topk: int | Sequence[int], ignore_index: int
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """What `mix_accuracy` divides: for each k the weight of the labels that are hit, and the weight of all."""
     logits = output.logits if isinstance(output, SUMixOutput) else output
     logits = checks.rows(logits, "output").detach()
     ks = _ks(topk, logits.shape[1])
@@ -82,8 +91,7 @@ def mix_accuracy(
             weight = weight.where(counts, 0)
             gained, total = gained + weight.unsqueeze(1) * (best == classes.unsqueeze(1)), total + weight.sum()
     gained = gained.where(~logits.gather(1, best).isnan(), 0)
-    shares = tuple(gained[:, :k].sum() / total for k in ks)
-    return shares if isinstance(topk, Sequence) else shares[0]
+    return tuple(gained[:, :k].sum() for k in ks), total
 
 
 def _ks(topk: Any, classes: int) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The forward pass of the mixed and of the raw images."""
+"""The forward pass of the mixed and of the raw images, in one call of the network."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +10,8 @@ from torch.utils import _pytree
 
 from sumix.head import SUMixOutput
 from sumix.ops import checks
+from sumix.target import MixTarget
+from sumix.transforms import Mixer
 
 
 def forward_pair(
@@ -78,6 +80,40 @@ def forward_pair(
     n = mixed.shape[0]
     output = model(torch.cat([mixed, images]))
     return _rows(output, slice(0, n), 2 * n), _rows(output, slice(n, 2 * n), 2 * n)
+
+
+class PairedMix:
+    """A mixer for loops that know one batch, one output and one target, as timm's and torchvision's scripts do.
+
+    `images, target = mix(images, labels)` returns the mixed images and, behind them, the unmixed ones: 2 N images. The
+    network's output for them goes to `SUMixLoss` as it is, `criterion(output, target)`.
+
+    Parameters
+    ----------
+    mix : Mixer
+        Without `num_classes`. timm's switch, `mixup_enabled`, is passed on to it.
+    """
+
+    def __init__(self, mix: Mixer) -> None:
+        if not isinstance(mix, Mixer):
+            raise TypeError(f"mix must be one of sumix's transforms, got {type(mix).__name__}")
+        if mix.num_classes is not None:
+            raise ValueError("mix must have no num_classes: SUMixLoss takes a MixTarget, not soft labels")
+        self.mix = mix
+
+    @property
+    def mixup_enabled(self) -> bool:
+        """Whether it mixes; timm's --mixup-off-epoch sets it to False."""
+        return self.mix.mixup_enabled
+
+    @mixup_enabled.setter
+    def mixup_enabled(self, value: bool) -> None:
+        self.mix.mixup_enabled = value
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, MixTarget]:
+        """Images (2 N, ...), the mixed ones first, and the target of the N mixed ones."""
+        mixed, target = self.mix(images, labels)
+        return torch.cat([mixed, self.mix.unmixed(images)]), target
 
 
 def _rows(output: Any, rows: slice, whole: int) -> Any:

@@ -1,0 +1,69 @@
+"""Hugging Face's Trainer."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import Trainer
+
+from sumix.loss import SUMixLoss
+from sumix.pair import forward_pair
+from sumix.transforms import Mixer
+
+
+class SUMixTrainer(Trainer):
+    """A Trainer for image classification that mixes each training batch and takes the loss of the mix.
+
+    Evaluation and prediction are the Trainer's own. Batches hold the model's main input ("pixel_values", as a rule),
+    "labels" (N,), integer, and nothing else.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As for transformers.Trainer.
+    mix : Mixer
+        `CutMix(alpha=0.2)`, say. Without `num_classes`.
+    criterion : SUMixLoss, optional
+        `SUMixLoss(gamma=0.0)` if not given: of plain logits the regulariser is best left out. For `ratio="feature"` and
+        `"cam"` call `capture_features(model)` before.
+
+    Notes
+    -----
+    The loss is the mean over a batch, so the Trainer is told to divide it by the number of batches that it accumulates,
+    whatever the model's own loss does (`model_accepts_loss_kwargs`, `loss_is_scaled_for_ga`).
+
+    Examples
+    --------
+    >>> capture_features(model)
+    >>> criterion = SUMixLoss(gamma=0.0, ratio="feature")
+    >>> trainer = SUMixTrainer(model=model, args=arguments, train_dataset=train, mix=CutMix(), criterion=criterion)
+    >>> trainer.train()
+    """
+
+    loss_is_scaled_for_ga = False
+
+    def __init__(self, *args: Any, mix: Mixer, criterion: nn.Module | None = None, **kwargs: Any) -> None:
+        if not isinstance(mix, Mixer):
+            raise TypeError(f"mix must be one of sumix's transforms, got {type(mix).__name__}")
+        if mix.num_classes is not None:
+            raise ValueError("mix must have no num_classes: SUMixLoss takes a MixTarget, not soft labels")
+        super().__init__(*args, **kwargs)
+        self.mix, self.criterion = mix, SUMixLoss(gamma=0.0) if criterion is None else criterion
+        self.model_accepts_loss_kwargs = False
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """The loss of the mixed batch in training; what the Trainer computes in evaluation."""
+        if not model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        name = getattr(self.model, "main_input_name", "pixel_values")
+        if set(inputs) != {name, "labels"}:
+            raise ValueError(f"batches must hold {name!r} and 'labels' alone, got {', '.join(map(repr, inputs))}")
+        mixed, target = self.mix(inputs[name], inputs["labels"])
+        output, raw = forward_pair(model, mixed, inputs[name])
+        loss = self.criterion(output, raw, target)
+        return (loss, output) if return_outputs else loss
