@@ -225,7 +225,7 @@ def mixed_pairs(trained: list[tuple[Row, Method]], data: Photographs, seed: int,
     for row, method in trained:
         method.model.eval()
         features = method.model.stages(method.model.stem(images))
-        criterion = SUMixLoss(**row.sumix, return_parts=True)
+        criterion = SUMixLoss(**{**row.sumix, "gamma": 0.0}, return_parts=True)
         _, parts = criterion(method.model(mixed), method.model(images), target, features=features)
         learned[f"SUMix ({row.sumix['ratio']})"] = parts.lam
     textured = images.std((2, 3)).mean(1) > 0.3

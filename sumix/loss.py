@@ -324,7 +324,7 @@ def _halves(both: Any, target: Any) -> tuple[Any, Any, MixTarget]:
     if not isinstance(target, MixTarget):
         raise TypeError(
             "target must be given: criterion(mixed, raw, target), or criterion(both, target) with the MixTarget of a "
-            f"transform without num_classes, got {type(target).__name__}"
+            f"transform without num_classes, got {checks.kind_of(target)}"
         )
     logits, _ = _unpack(both, "both")
     n = len(target)

@@ -239,7 +239,7 @@ def _ratios(
     found = {"area": target.lam}
     mixed, raw = (replace(output, uncertainty=None) for output in (mixed, raw))  # which no ratio depends on
     for name in names:
-        criterion = SUMixLoss(ratio=name, distance_scale=PUBLISHED_BATCH, return_parts=True)
+        criterion = SUMixLoss(gamma=0.0, ratio=name, distance_scale=PUBLISHED_BATCH, return_parts=True)
         found[name] = criterion(mixed, raw, target)[1].lam.float()
     return found
 

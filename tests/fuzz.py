@@ -38,7 +38,7 @@ NAMESPACE = "sumix::"
 SCHEMAS = {
     schema.name.removeprefix(NAMESPACE): schema
     for schema in sorted(torch._C._jit_get_all_schemas(), key=lambda schema: schema.name)
-    if schema.name.startswith(NAMESPACE)
+    if schema.name.startswith(NAMESPACE) and not schema.name.endswith("_numbers")  # which is Python, and calls another
 }
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 INTEGERS = ("uint8", "int8", "int16", "int32", "int64")

@@ -205,6 +205,7 @@ def test_where_the_objects_of_the_scenes_are_is_known():
     assert all(ratio.shape == (6,) and ((ratio >= 0) & (ratio <= 1)).all() for ratio in found.values())
 
 
+@pytest.mark.filterwarnings("ignore:sumix:UserWarning")  # that they may collapse is what they show
 def test_every_row_of_the_plain_form_trains(monkeypatch):
     pytest.importorskip("sklearn")
     from benchmarks import plain_form

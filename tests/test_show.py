@@ -615,7 +615,7 @@ def test_ratios_are_those_of_the_loss_in_evaluation_mode(images):
     with torch.no_grad():
         features, outputs = model[:6](x), (model(mixed), model(x))
     for ratio, scale in (("semantic", None), ("published", 100.0), ("feature", None)):
-        criterion = SUMixLoss(ratio=ratio, distance_scale=scale, return_parts=True)
+        criterion = SUMixLoss(gamma=0.0, ratio=ratio, distance_scale=scale, return_parts=True)
         torch.testing.assert_close(found[ratio], criterion(*outputs, target, features=features)[1].lam)
     where = {"box": target.box, "size": target.image_size, "evidence": "cam"}
     where |= {"class_weight": model[-1].weight, "labels": target.y_a}
