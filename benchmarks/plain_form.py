@@ -1,7 +1,7 @@
 """Does the plain form train? python -m benchmarks.plain_form
 
-A small network on scikit-learn's handwritten digits, CutMix with Beta(0.2, 0.2), eight epochs, several seeds a row. In
-the plain form (no uncertainty branch, the logits stand in for it) the regulariser asks for a *small* logit at the
+A small network on scikit-learn's handwritten digits, CutMix with Beta(0.2, 0.2), eight epochs, several seeds per row.
+In the plain form (no uncertainty branch, the logits stand in for it) the regulariser asks for a *small* logit at the
 label, against the cross entropy: how far it gets depends on gamma and on the ratio's alpha, which is added to the
 logits there.
 """
@@ -73,7 +73,7 @@ def main() -> None:
     seeds = range(parser.parse_args().seeds)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", SUMixWarning)  # of what is to be shown
-    print(f"top-1 % on {len(load_digits().target) - TRAIN} digits, one column a seed\n")
+    print(f"top-1 % on {len(load_digits().target) - TRAIN} digits, one column per seed\n")
     for name, normalized, options in ROWS:
         print(f"{name:<37}" + "".join(f"{accuracy(seed, normalized, options):7.1f}" for seed in seeds), flush=True)
 
