@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sumix import CutMix, SUMixLoss, capture_features
+from sumix import CutMix, SUMixLoss, capture_features, forward_pair
 
 CLASSES, LENGTH = 5, 512
 
@@ -39,7 +39,7 @@ def main() -> None:
         model.train()
         for rows in torch.randperm(len(train)).split(64):
             mixed, target = mix(train[rows], labels[rows])
-            loss = criterion(*(model(mixed), model(train[rows])), target)
+            loss = criterion(*forward_pair(model, mixed, train[rows]), target)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 2 examples/ddp.py
 
-Without `cross_rank=True`, in both places, each rank mixes its own images among themselves.
+Without `cross_rank=True`, which must be set in both places, each rank mixes only its own images.
 """
 
 import os
@@ -27,7 +27,7 @@ def main() -> None:
     mix, criterion = CutMix(alpha=1.0, cross_rank=True), SUMixLoss(cross_rank=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     sampler = DistributedSampler(train, seed=1)
-    loader = DataLoader(train, 16, sampler=sampler, drop_last=True)  # every rank brings as many samples
+    loader = DataLoader(train, 16, sampler=sampler, drop_last=True)  # every rank brings equally many samples
     torch.manual_seed(dist.get_rank())
     for epoch in range(4):
         sampler.set_epoch(epoch)

@@ -1,4 +1,4 @@
-"""Fully sharded data parallelism (FSDP2), the classifier a unit of its own.
+"""Fully sharded data parallelism (FSDP2), with the classifier as a unit of its own.
 
 torchrun --nproc-per-node 2 examples/fsdp2.py
 """

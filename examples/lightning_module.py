@@ -1,4 +1,4 @@
-"""PyTorch Lightning: the mix and the pair of forward passes in training_step, the rest as ever.
+"""PyTorch Lightning: the mix and the pair of forward passes are in training_step, the rest is as usual.
 
 python examples/lightning_module.py
 """

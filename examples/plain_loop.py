@@ -1,9 +1,9 @@
 """A plain training loop: validation, gradient accumulation, an average of the weights (EMA), and resuming.
 
     python examples/plain_loop.py --epochs 2 --checkpoint run.pt
-    python examples/plain_loop.py --epochs 4 --checkpoint run.pt   # goes on where the first one stopped
+    python examples/plain_loop.py --epochs 4 --checkpoint run.pt   # continues where the first one stopped
 
-What sumix changes of an ordinary loop is marked with "sumix".
+What sumix changes in an ordinary loop is marked with "sumix".
 """
 
 import argparse
@@ -20,9 +20,9 @@ from sumix import CutMix, SUMixHead, SUMixLoss, forward_pair, mix_accuracy
 
 @torch.no_grad()
 def validate(model: nn.Module, loader: DataLoader) -> tuple[float, float]:
-    """Cross entropy and accuracy. In eval mode the head returns plain logits, and nothing here knows of sumix."""
+    """Cross entropy and accuracy. In eval mode the head returns plain logits, so nothing here depends on sumix."""
     model.eval()
-    criterion = nn.CrossEntropyLoss(reduction="sum")  # SUMixLoss is for training: it wants a mix
+    criterion = nn.CrossEntropyLoss(reduction="sum")  # SUMixLoss is for mixed batches
     loss = correct = count = 0.0
     for images, labels in loader:
         logits = model(images)

@@ -1,7 +1,7 @@
-"""Semantic segmentation: masks are mixed as their images are, and never averaged.
+"""Semantic segmentation: masks are mixed like their images, and never averaged.
 
 CutMix and its kin paste the partner's labels with its pixels. Where a mixer blends pixels of two labels (MixUp, soft
-masks), the mask says `ignore_index`, which cross entropy leaves out.
+masks), the mask holds `ignore_index`, which cross entropy leaves out.
 
 python examples/segmentation.py
 """

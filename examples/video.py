@@ -6,9 +6,9 @@ python examples/video.py
 import torch
 from torch import Tensor, nn
 
-from sumix import CutMix, SUMixHead, SUMixLoss
+from sumix import CutMix, SUMixHead, SUMixLoss, forward_pair
 
-MOVES = torch.tensor([[0, 1], [0, -1], [1, 0], [-1, 0]])  # a class each: right, left, down, up
+MOVES = torch.tensor([[0, 1], [0, -1], [1, 0], [-1, 0]])  # one class each: right, left, down, up
 
 
 def videos(n: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -40,7 +40,7 @@ def main() -> None:
         model.train()
         for rows in torch.randperm(len(train)).split(64):
             mixed, target = mix(train[rows], labels[rows])
-            loss = criterion(*(model(mixed), model(train[rows])), target)
+            loss = criterion(*forward_pair(model, mixed, train[rows]), target)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
