@@ -17,7 +17,7 @@ static void delete_tensors(const StableIValue *values, uint64_t count)
     if (values[i] != 0) libtorch.aoti_torch_delete_tensor_object(handle(values[i]));
 }
 
-/* Fails unless all tensors share a device, also those that stand for one that is absent. */
+/* Fails unless all tensors share a device, including empty ones that stand for an absent tensor. */
 static int expect_one_device(const StableIValue *args, const char *const *tensors, uint64_t num_tensors,
                              struct sumix_status *status)
 {
@@ -96,8 +96,8 @@ enum sumix_dtype sumix_real_of(enum sumix_dtype dtype)
 
 bool sumix_is_floating(enum sumix_dtype dtype) { return dtype <= SUMIX_BFLOAT16; }
 
-/* Beside a dimension of size 0 the others may have any size, but for this check: kernels multiply sizes, and by small
- * constants. No memory holds so many elements. */
+/* If one dimension has size 0, the others may be so large that products overflow: kernels multiply sizes, also by small
+ * constants. This refuses such sizes; no memory could hold so many elements. */
 static int expect_small(const char *name, int64_t dim, const int64_t *sizes, struct sumix_status *status)
 {
   const int64_t most = INT64_C(1) << 48;

@@ -4,7 +4,7 @@
  * arguments, fills results with new handles as it makes them, and returns 0, or -1 with a message. In every schema the
  * tensors come first, and every result is a tensor. sumix_boxed() owns what torch handed over: it frees it on every
  * path, and raises once, last, because an exception that passes through C frames runs nothing on its way. It calls the
- * op only with tensors of one device; torch goes by one of them, whatever the others are on.
+ * op only if all tensors are on one device; torch dispatches on one of them and does not check the others.
  */
 #ifndef SUMIX_BOXED_H
 #define SUMIX_BOXED_H

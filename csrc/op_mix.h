@@ -18,7 +18,7 @@ static inline int layout_of(const struct sumix_tensor *x, int64_t itemsize, stru
 {
   SUMIX_TRY(expect_dense(x, status));
   SUMIX_CHECK(x->dim >= 3, status, "%s must be (N, ..., H, W), got %lld dimensions", x->name, (long long)x->dim);
-  int64_t outer = x->numel > 0;  // without pixels there is no plane to go through, however many x says it has
+  int64_t outer = x->numel > 0;  // without pixels there are no planes to visit, whatever the shape of x says
   for (int64_t d = 1; d < x->dim - 2; d++) outer *= x->sizes[d];
   *layout = (struct sumix_layout){x->sizes[0], outer, x->sizes[x->dim - 2], x->sizes[x->dim - 1], itemsize};
   if (x->numel > 0 && !sumix_is_contiguous(x)) {

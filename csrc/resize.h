@@ -11,7 +11,7 @@
  * rounding shows in the fifth digit of the weight, so that another rounding would be far from torch's result. float64
  * images have s in float64; nearest is the same for all dtypes.
  *
- * In float32, s is therefore a fused multiply-add that is asked for; in float64 it is not, as in torch.
+ * In float32, s is therefore an explicit fused multiply-add; in float64 it is none, as in torch.
  */
 #ifndef SUMIX_RESIZE_H
 #define SUMIX_RESIZE_H

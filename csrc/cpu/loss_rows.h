@@ -117,8 +117,8 @@ struct SUFFIX(evidence) {
   REAL cross_entropy, sum, t_y, rest;  // rest = 1 - softmax(t)_y
 };
 
-/* Both of them, from a, b = alpha / scale, which become t * exp(t - max t). Where the minimum cuts, t is constant: 0;
- * also where the exponent is CAP itself. */
+/* Both of them, from a, b = alpha / scale, which become t * exp(t - max t). Where the minimum cuts, t is constant and
+ * the gradient 0, also where the exponent is CAP itself. */
 static void SUFFIX(regulariser)(const struct SUFFIX(rows) * rows, int64_t y_a, int64_t y_b, int64_t k,
                                 struct SUFFIX(evidence) * own, struct SUFFIX(evidence) * other)
 {

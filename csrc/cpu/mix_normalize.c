@@ -97,8 +97,8 @@ static void box_row(struct work *work, struct box b, const uint8_t *partner, int
   }
 }
 
-/* Rows top .. bottom of the image with its box filled: over what the image has there, as whole rows in one loop take
- * less time than what lies left and right of a box. */
+/* Rows top .. bottom of the image with its box filled. The image's own pixels there are written first, because whole
+ * rows in one loop are faster than the parts left and right of a box. */
 static void pasted_rows(struct work *work, struct box b, const uint8_t *own, const uint8_t *partner, int64_t top,
                         int64_t bottom, float *out)
 {
@@ -133,7 +133,7 @@ static void blend(const struct work *work, const uint8_t *restrict partner, cons
   }
 }
 
-/* The same of rows without a box, in one pass. */
+/* The same for rows without a box, in one pass. */
 static void blend_bytes(const struct work *work, const uint8_t *restrict own, const uint8_t *restrict partner,
                         const float *restrict w, int64_t k, float *restrict out)
 {

@@ -32,8 +32,8 @@ template <typename real> __device__ real loss_weight(real t, real max)
   return max == 1 ? sumix_exp_unit(t - max) : sumix_exp(t - max);
 }
 
-/* Where the minimum cuts, t is constant: no gradient, nor where the exponent is the cap itself. The next exponent below
- * is 64 epsilon away. */
+/* Where the minimum cuts, t is constant and has no gradient, also where the exponent is the cap itself. The next smaller
+ * exponent is 64 epsilon away. */
 template <typename real> __device__ bool loss_is_cut(real t)
 {
   return t >= sumix_exp(loss_cap<real>()) * (1 - 16 * loss_epsilon<real>());

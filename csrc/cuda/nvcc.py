@@ -32,7 +32,7 @@ NAMES = {
     "Blackwell": "10.0 10.3 12.0 12.1+PTX",
 }
 
-# Files that promise equal bits everywhere; csrc / exact.h says why.
+# Files that promise equal bits everywhere; csrc/exact.h says why.
 EXACT_STEMS = ("mask", "mix", "mix_inplace", "mix_mask", "mix_normalize", "mix_resize", "sample")
 EXACT_SOURCES = tuple(f"csrc/cuda/{stem}.cu" for stem in EXACT_STEMS)
 EXACT = ["--fmad=false", "-DSUMIX_NO_CONTRACTION"]
