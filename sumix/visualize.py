@@ -107,7 +107,7 @@ def mix_grid(
     mean: float | Sequence[float] | Tensor = IMAGENET[0],
     std: float | Sequence[float] | Tensor = IMAGENET[1],
 ) -> Figure:
-    """Every mixer on every image: a row an image, a column a mixer, `lam` below each mix.
+    """Every mixer on every image: one row per image, one column per mixer, `lam` below each mix.
 
     Parameters
     ----------
