@@ -1,7 +1,11 @@
 """sumix imported again, or in part, in a process that has it already: torch takes each registration once."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
+
+import sumix
 
 USE = """
 import gc, importlib, io, pickle, sys
@@ -63,3 +67,9 @@ def test_sumix_can_be_imported_again(tmp_path):
     for name, code in CASES.items():
         done = subprocess.run([sys.executable, "-c", USE + code], capture_output=True, text=True)
         assert done.returncode == 0, (name, done.stderr)
+
+
+def test_the_readme_names_all_that_is_exported():
+    words = set(re.findall(r"\w+", (Path(__file__).parent.parent / "README.md").read_text()))
+    assert set(sumix.__all__) <= words
+    assert all(hasattr(sumix, name) for name in sumix.__all__)
