@@ -12,7 +12,7 @@ from sumix.head import SUMixHead, SUMixOutput, lasting, unwrapped
 from sumix.ops import checks
 from sumix.ops.masked_similarity import MOST_PREFIX_TOKENS
 
-_SLOT = "_sumix_forward_pass"  # attribute of the watched layers that holds the forward pass they report to
+_SLOT = "_sumix_forward_pass"  # attribute of the watched layers: the forward pass that they report to
 _POOLS_1D = (nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d)
 
 
@@ -46,30 +46,30 @@ class CaptureHandle:
 def capture_features(
     model: nn.Module, layer: str | nn.Module | None = None, *, grid: Sequence[int] | None = None
 ) -> CaptureHandle:
-    """Make a classifier return its last feature map too, in training mode, as `SUMixLoss(ratio="feature")` needs it.
+    """Make a classifier return its last feature map too, in training mode, as `SUMixLoss(ratio="feature")` needs.
 
-    The model itself is changed, by forward hooks, once: from then on, in training mode, it returns `SUMixOutput(logits,
+    Forward hooks change the model itself. From then on, in training mode, it returns `SUMixOutput(logits,
     uncertainty, features, class_weight)`, with an uncertainty where its head is a `SUMixHead`. In eval mode it returns
-    what it always did. The map is the one that the forward pass computes anyway, detached: nothing is copied.
+    what it always did. The map is the one that the forward pass computes anyway, detached; nothing is copied.
 
     Parameters
     ----------
     model : nn.Module
         A classifier. It returns logits (N, K), the SUMixOutput of a `SUMixHead`, or a tuple, a dict or a ModelOutput of
-        Hugging Face's transformers that holds logits: those named so, else the first (N, K). What it returned is then
-        the SUMixOutput's `returned`, and is reached through it too: `output.loss`, `output["loss"]`, `output[0]`. The
-        layer is found by itself in the classifiers of torchvision, timm and transformers, and in most others: it is
-        what goes into the global pooling, or the tokens after the last norm, or what comes before the classifier. A
-        model in DistributedDataParallel, DataParallel or torch.compile may be given as it is.
+        Hugging Face's transformers that holds logits: the part of that name, else the first (N, K). What it returned is
+        then the SUMixOutput's `returned`, and can be accessed as before: `output.loss`, `output["loss"]`, `output[0]`.
+        The layer is found automatically in the classifiers of torchvision, timm and transformers, and in most others:
+        it is what goes into the global pooling, or the tokens after the last norm, or what comes before the classifier.
+        A model wrapped by DistributedDataParallel, DataParallel or torch.compile may be given as it is.
     layer : str or nn.Module, optional
-        The layer whose output is the map, if it is to be another: "layer4" of a ResNet. (N, D, h, w), (N, h, w, D),
+        The layer whose output is the map, if it should be another, as "layer4" of a ResNet. (N, D, h, w), (N, h, w, D),
         which is recognised by the classifier's D input features or the images' proportions, or tokens (N, L, D) or (N,
-        D, L); or a tuple or ModelOutput that holds one: its `last_hidden_state`, else the first. Of a layer that runs
-        more than once in a forward pass, the last output counts.
+        D, L); or a tuple or ModelOutput that holds one: its `last_hidden_state`, else the first. If a layer
+        runs more than once in a forward pass, its last output counts.
     grid : (int, int), optional
-        (h, w) of tokens, the last h * w of which are places; (l,) for signals, (t, h, w) for videos. Without it they
-        are taken for square patches of the images, after up to 16 leading tokens (class, registers), or for what timm's
-        models say of themselves.
+        (h, w) of tokens, the last h * w of which are places; (l,) for signals, (t, h, w) for videos. Without it the
+        tokens are arranged as a timm model says, or else as square patches of the images, after up to 16 leading tokens
+        (class, registers).
 
     Returns
     -------
@@ -79,31 +79,31 @@ def capture_features(
     Raises
     ------
     TypeError
-        If `model` is no module.
+        If `model` is not a module.
     ValueError
-        If no layer is found, naming those that there are; if `layer` is none of the model's. At the first forward pass
-        also if the layer's output is no map of the same samples, or one of a single place, or there are no logits.
+        If no layer is found (the message names those that there are), or `layer` is not part of the model. At the first
+        forward pass, also if the layer's output is not a map of the same samples, or has a single place, or there are
+        no logits.
 
     Notes
     -----
-    Hooks live on the modules and know one another by name: the model can be copied, pickled, wrapped for data
-    parallelism, sharded by FSDP, and compiled (fullgraph). The map comes as (N, D, h, w), of tokens and channels-last
-    maps as a view. It is kept no longer than the forward pass takes, and not at all where the layer runs outside of
-    one.
+    Hooks live on the modules and find one another by name, so the model can be copied, pickled, wrapped for data
+    parallelism, sharded by FSDP, and compiled (fullgraph). The map has shape (N, D, h, w); for tokens and channels-last
+    maps it is a view. The hooks keep it only during the forward pass, and not at all if the layer runs outside of one.
 
     class_weight is the weight of the last linear layer if that sees D features, else None: then there is no
-    `ratio="cam"`. Where torch.distributed is initialised it is a copy, as FSDP frees the weight itself.
+    `ratio="cam"`. Where torch.distributed is initialised it is a copy, because FSDP frees the weight.
 
-    The first call sets `torch._dynamo.config.skip_nnmodule_hook_guards` to False and calls `torch.compiler.reset()`:
-    else a graph that torch.compile made without the hooks, of this model or of another of its class, would be taken
-    again. What was compiled before is compiled anew at its next call.
+    The first call sets `torch._dynamo.config.skip_nnmodule_hook_guards` to False and calls `torch.compiler.reset()`.
+    Otherwise torch.compile would reuse a graph that it made without the hooks, of this model or of another one of its
+    class. Whatever was compiled before is compiled again at its next call.
 
     Examples
     --------
     >>> model = torchvision.models.resnet50(weights="DEFAULT")
     >>> capture_features(model)
     >>> criterion = SUMixLoss(gamma=0.1, ratio="feature")
-    >>> loss = criterion(model(mixed), model(images), target)
+    >>> loss = criterion(*forward_pair(model, mixed, images), target)
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
@@ -144,12 +144,12 @@ def captures_of(model: nn.Module) -> "list[_Capture]":
 
 
 def _guard_hooks() -> None:
-    """Let torch.compile tell modules with hooks from those without, which it takes for alike to save time."""
+    """Let torch.compile distinguish modules with hooks from those without, which it skips by default to save time."""
     import torch._dynamo  # takes seconds, unless an optimizer has been made before
 
     if torch._dynamo.config.skip_nnmodule_hook_guards:
         torch._dynamo.config.skip_nnmodule_hook_guards = False
-        torch.compiler.reset()  # as the graphs there are have no such guard
+        torch.compiler.reset()  # because existing graphs have no such guard
 
 
 def _name(model: nn.Module, layer: Any) -> str:
@@ -167,7 +167,7 @@ def _name(model: nn.Module, layer: Any) -> str:
 
 
 def _candidates(model: nn.Module) -> str:
-    """Names to choose from: the model's parts, and theirs, as deep as there are few."""
+    """Names to choose from: the model's parts and their parts, down to a depth with at most 40 names."""
     names, level, depth = [], [name for name, _ in model.named_children()], 0
     while level and len(names) + len(level) <= 40:
         names, depth = names + level, depth + 1
@@ -187,12 +187,12 @@ def _classifier(model: nn.Module) -> str | None:
 
 
 def _is_global_pool(module: nn.Module) -> bool:
-    """AdaptiveAvgPool2d and its kin, timm's SelectAdaptivePool2d too."""
+    """Whether it is AdaptiveAvgPool2d or similar, including timm's SelectAdaptivePool2d."""
     return "Adaptive" in type(module).__name__ and "Pool" in type(module).__name__
 
 
 def _find(model: nn.Module, classifier: str | None) -> tuple[str, bool]:
-    """The layer, and whether the map is what goes into it (a pooling layer) or comes out."""
+    """The layer, and whether the map is its input (of a pooling layer) or its output."""
     modules = dict(model.named_modules())
     parts = [name for name, part in model.named_children() if next(part.parameters(), None) is not None]
     if len(parts) == 1 and classifier is not None and classifier.startswith(f"{parts[0]}."):  # an adapter
@@ -202,7 +202,7 @@ def _find(model: nn.Module, classifier: str | None) -> tuple[str, bool]:
         for name in (base, "vision_model"):
             if name in modules and name != "":
                 return name, False
-    # Of timm, timm, torchvision and transformers, even if a convolution follows.
+    # The names in timm (two), torchvision and transformers, valid even if a convolution follows.
     for name in ("global_pool", "head.global_pool", "avgpool", "avg_pool"):
         if name in modules and _is_global_pool(modules[name]):
             return name, True
@@ -277,12 +277,12 @@ class _Pass:
     """One forward pass of a captured model: what its layers report."""
 
     def __init__(self, outer: "_Pass | None") -> None:
-        self.outer = outer  # that during which the model has called itself
-        self.map: Tensor | str | None = None  # or the name of the type that was found instead
+        self.outer = outer  # the pass during which the model called itself
+        self.map: Tensor | str | None = None  # a str: the type of what was found instead
         self.weight: Tensor | None = None
 
     def __reduce__(self) -> Any:
-        """Copies of the model and pickles know nothing of the pass that it is in."""
+        """Copies and pickles of the model do not contain the current pass."""
         return _nothing, ()
 
 
@@ -306,7 +306,7 @@ def _keep_input(module: nn.Module, inputs: tuple, named: dict[str, Any]) -> None
 
 
 def _keep_weight(module: nn.Module, inputs: tuple) -> None:
-    """Now, as FSDP gathers a layer's weight just before it runs, and frees it right after."""
+    """Keep the weight now, because FSDP gathers it just before the layer runs and frees it right after."""
     current = getattr(module, _SLOT, None)
     if current is not None:
         current.weight = lasting(module.weight)
@@ -323,14 +323,14 @@ def _part(output: Any, name: str) -> Any:
 
 
 def _tensor_in(output: Any) -> Tensor | None:
-    """A layer's map: itself, the `last_hidden_state` of transformers' outputs, or the first part that may be one."""
+    """A layer's map: the output itself, its `last_hidden_state` (transformers), or the first part that may be a map."""
     last = None if isinstance(output, Tensor) else _part(output, "last_hidden_state")
     parts = [part for part in [last, *_parts(output)] if isinstance(part, Tensor)]
     return next((part for part in parts if part.ndim > 2), parts[0] if parts else None)
 
 
 def _logits_in(output: Any, classes: int | None) -> Tensor | SUMixOutput | None:
-    """What is named so, else the first (N, K), K as the classifier has it where that is known."""
+    """The part named logits, else the first (N, K), with the classifier's K where that is known."""
     if isinstance(output, (Tensor, SUMixOutput)):
         return None if isinstance(output, Tensor) and output.ndim < 2 else output
     named = _part(output, "logits")
@@ -347,9 +347,9 @@ def _logits_in(output: Any, classes: int | None) -> Tensor | SUMixOutput | None:
 
 
 class _Capture:
-    """The model's own hooks: they open a pass before it runs, and return the map beside the logits after.
+    """The model's own hooks: they open a pass before it runs, and return the map with the logits after it.
 
-    It knows the layers by name, so that a copy of the model, or a replica on another device, finds its own.
+    They know layers by name, so that a copy of the model, or a replica on another device, finds its own.
     """
 
     def __init__(self, layer: str, classifier: str | None, grid: tuple[int, ...] | None, channels_first: bool) -> None:
@@ -391,7 +391,7 @@ class _Capture:
         found = _logits_in(output, None if linear is None else linear.out_features)
         if found is None:
             raise ValueError(
-                f"the model must return logits (N, K) for capture_features, alone, or as part of a tuple, dict or "
+                f"the model must return logits (N, K) for capture_features, alone or as part of a tuple, dict or "
                 f"ModelOutput, got {type(output).__name__}"
             )
         logits, uncertainty = (found, None) if isinstance(found, Tensor) else (found.logits, found.uncertainty)
@@ -402,13 +402,13 @@ class _Capture:
         features = self._as_map(model, inputs, current.map, width)
         if features.shape[0] != logits.shape[0]:
             raise ValueError(
-                f"layer {self.layer!r} gave {checks.shape(features)}, maps of other samples than the "
-                f"{logits.shape[0]} that the logits are of: name another, of {_candidates(model)}"
+                f"layer {self.layer!r} gave {checks.shape(features)}, but the logits are of "
+                f"{logits.shape[0]} samples: name another, of {_candidates(model)}"
             )
         if features.shape[2:].numel() == 1:
             raise ValueError(
-                f"the map of layer {self.layer!r} has but one place, and says nothing of what lies where: the images "
-                f"are small for this model; name an earlier layer, of {_candidates(model)}"
+                f"the map of layer {self.layer!r} has only one place, so it cannot say what lies where: the images "
+                f"are too small for this model; name an earlier layer, of {_candidates(model)}"
             )
         weight = current.weight
         if weight is not None and weight.shape != (logits.shape[-1], features.shape[1]):
@@ -429,8 +429,8 @@ class _Capture:
         if x.ndim != 3:
             takes = "" if self.grid is None else " that grid could arrange"
             raise ValueError(
-                f"layer {self.layer!r} gave {checks.shape(x)}, no map (N, D, h, w) and no tokens (N, L, D){takes}: "
-                f"name another, of {_candidates(model)}"
+                f"layer {self.layer!r} gave {checks.shape(x)}, which is no map (N, D, h, w) and no tokens "
+                f"(N, L, D){takes}: name another, of {_candidates(model)}"
             )
         channels_first = self.channels_first or x.shape[1] == width != x.shape[2]
         if channels_first and self.grid is None and images is not None and images.ndim == 3:
@@ -444,7 +444,7 @@ class _Capture:
 
 
 def _is_channels_last(x: Tensor, images: Tensor | None, width: int | None) -> bool:
-    """By the classifier's input features; elsewhere the map is the one of the two that has the images' proportions."""
+    """Decided by the classifier's input features, else by which layout has the images' proportions."""
     if width in (x.shape[1], x.shape[-1]):
         return x.shape[1] != width
     if images is None or images.ndim != x.ndim:
@@ -464,7 +464,7 @@ def _owners(model: nn.Module, layer: str) -> list[nn.Module]:
 
 
 def _grid(owners: Sequence[nn.Module], images: Tensor | None, length: int) -> tuple[int, int]:
-    """(h, w) of so many tokens: what timm's models say if it fits, else the images cut into square patches."""
+    """(h, w) of that many tokens: what a timm model says, if it fits, else that of images cut into square patches."""
     for model in owners:
         prefix = getattr(model, "num_prefix_tokens", None)
         known = getattr(getattr(model, "patch_embed", None), "grid_size", None)
@@ -477,4 +477,4 @@ def _grid(owners: Sequence[nn.Module], images: Tensor | None, length: int) -> tu
             h, w = height // max(patch, 1), width // max(patch, 1)
             if h * w == places and (h * patch, w * patch) == (height, width):
                 return h, w
-    raise ValueError(f"{length} tokens are no image cut into patches: give capture_features their grid=(h, w)")
+    raise ValueError(f"{length} tokens do not fit images cut into squares: give capture_features their grid=(h, w)")

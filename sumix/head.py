@@ -15,7 +15,7 @@ from sumix import ops
 from sumix.ops import checks, dispatch
 from sumix.rows import Rows
 
-# Where torch.compile, FSDP (the first) and activation checkpointing keep the module that they wrap.
+# Attributes in which torch.compile, FSDP1 and activation checkpointing keep the module that they wrap.
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
@@ -24,8 +24,8 @@ class SUMixOutput(Rows):
     """What `SUMixHead`, or a model under `capture_features`, returns in training mode and `SUMixLoss` takes.
 
     `len`, slices, `chunk` and `split` are those of the samples, and `to` is that of its tensors. It unpacks into its
-    four parts, logits to class_weight. What else the model `returned` is reached as in that: `output.loss`,
-    `output["loss"]`, `output[0]`; so code for Hugging Face's models goes on.
+    four parts, logits to class_weight. Where the model `returned` more than logits, that is accessed as before,
+    `output.loss`, `output["loss"]`, `output[0]`, so that code for Hugging Face's models keeps working.
     """
 
     WHOLE = ("class_weight",)
@@ -44,18 +44,18 @@ class SUMixOutput(Rows):
     tuple. Slices of the output are without it."""
 
     def __post_init__(self) -> None:
-        """Take the parts from an iterator, too: torch.nn.DataParallel gathers the replicas' outputs so."""
+        """Take the parts from an iterator too: torch.nn.DataParallel gathers the replicas' outputs that way."""
         if isinstance(self.logits, Iterator):
             for field, part in zip(fields(self), list(self.logits), strict=False):
                 setattr(self, field.name, part)
 
     def __iter__(self) -> Iterator[Any]:
-        """The four parts, and what the model returned where that is more."""
+        """The four parts, and `returned` if there is one."""
         parts = [getattr(self, field.name) for field in fields(self)]
         return iter(parts[:-1] if self.returned is None else parts)
 
     def __getitem__(self, rows: Any) -> Any:
-        """Some of the samples, as for every batch; a name or a number: that part of what the model returned."""
+        """Some of the samples, or, for a name or number, that part of what the model returned."""
         if isinstance(rows, (str, int)) and self.returned is not None:
             return self.returned[rows]
         return super().__getitem__(rows)
@@ -65,24 +65,24 @@ class SUMixOutput(Rows):
         return isinstance(self.returned, Mapping) and name in self.returned
 
     def __getattr__(self, name: str) -> Any:
-        """What the model returned has it, or nothing."""
+        """Look the name up in what the model returned."""
         returned = vars(self).get("returned")
         if returned is not None and not name.startswith("_") and hasattr(returned, name):
             return getattr(returned, name)
         return super().__getattr__(name)
 
     def _map(self, fn: Callable[[Tensor], Any], whole: bool = True) -> SUMixOutput:
-        """The same with `fn` of each tensor; of some of the samples nothing is known that the model returned."""
+        """A copy with `fn` applied to each tensor; what the model returned is dropped where samples are selected."""
         mapped = super()._map(fn, whole)
         mapped.returned = _pytree.tree_map_only(Tensor, fn, self.returned) if whole else None
         return mapped
 
     def to(self, *args: Any, **kwargs: Any) -> SUMixOutput:
-        """The same on another device, or in another floating point type: as Tensor.to."""
+        """A copy on another device or in another floating point type, like Tensor.to."""
         return self._map(lambda part: part.to(*args, **kwargs))
 
     def float(self) -> SUMixOutput:
-        """The same in float32."""
+        """A copy in float32."""
         return self.to(torch.float32)
 
 
@@ -110,8 +110,8 @@ class SUMixHead(nn.Module):
     It takes checkpoints of the layer that it replaces: `load_state_dict` reads `fc.weight` and `fc.bias` as its
     classifier's, and warns that the uncertainty branch keeps the values it has. `plain_state_dict` is the way back.
 
-    class_weight is the classifier's own weight, or where torch.distributed is initialised a copy of it, as FSDP frees
-    the weight itself.
+    class_weight is the classifier's own weight, or a copy of it where torch.distributed is initialised, because FSDP
+    frees the weight itself.
 
     Shape
     -----
@@ -175,9 +175,9 @@ class SUMixHead(nn.Module):
 
 
 def lasting(weight: Tensor) -> Tensor | None:
-    """The weight without gradient, to be looked at after the forward pass, when FSDP may have freed or sharded it.
+    """The weight without gradient, for use after the forward pass, when FSDP may have freed or sharded it.
 
-    None if it has been freed already: FSDP (the first) does so where the linear layer is a unit of its own.
+    None if it has been freed already, which FSDP1 does where the linear layer is a unit of its own.
     """
     weight = weight.detach()
     if hasattr(weight, "full_tensor"):
@@ -190,7 +190,7 @@ def lasting(weight: Tensor) -> Tensor | None:
 
 
 def plain_state_dict(model: nn.Module) -> dict[str, Any]:
-    """`model.state_dict()` as it would be with torch.nn.Linear in place of each `SUMixHead`: to leave SUMix again.
+    """`model.state_dict()` as if each `SUMixHead` were a torch.nn.Linear, for use without sumix.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ class SUMixLoss(nn.Module):
     distance_scale : float or None
         Strength of "published", at least 0; None for the batch size, as in the authors' code.
     reduction : {"mean", "sum", "none"}
-        "none" gives one loss a sample, shape (N,).
+        "none" gives one loss per sample, shape (N,).
     weight : Tensor, shape (K,), floating point, or None
         Class weights, in the classification term only, as in torch.nn.CrossEntropyLoss.
     label_smoothing : float
@@ -68,23 +68,25 @@ class SUMixLoss(nn.Module):
     Notes
     -----
     In the plain form (logits in place of uncertainties, `SUMixHead(normalized=False)`) the regulariser asks for a small
-    logit at the label, against the cross entropy, and a training can collapse to 0 % accuracy;
-    `python -m benchmarks.plain_form` shows it. There take gamma 0.1, or the authors' setting, or kappa 1 with gamma 0.5
-    at most, or a `SUMixHead` with its uncertainty branch, which has no such trouble. Other settings warn, once a
-    process, with a `SUMixWarning` (not under torch.compile).
+    logit at the label, against the cross entropy, and a training can collapse to 0 % accuracy. In `python -m
+    benchmarks.plain_form`, a small network on digits, these settings trained: gamma 0.1, the authors' setting, and
+    "semantic" with kappa 1 and gamma at most 0.5. Other settings warn, once per process, with a `SUMixWarning` (not
+    under torch.compile). At a high learning rate gamma 0.1 can fail too: in torchvision's reference script, at 0.1, it
+    ended in NaN. `gamma=0.0` leaves the regulariser out and avoids this; a `SUMixHead` with its uncertainty branch has
+    no such trouble.
 
     **Schedules.** Every option may be changed between steps, `criterion.gamma = 0.5 * epoch / epochs` for one; it is
-    checked when it is next used, and a name that is no option is refused. A graph of torch.compile takes a new `gamma`,
-    `kappa`, `distance_scale` or `label_smoothing` without being compiled again (but for the second value, when it
-    learns that the number changes); other options, and CUDA graphs (mode="reduce-overhead"), are compiled for each
-    value.
+    checked when it is next used, and a name that is no option is refused. torch.compile compiles once more for the
+    second value of `gamma`, `kappa`, `distance_scale` or `label_smoothing`, and not again for later ones. For other
+    options, and with CUDA graphs (mode="reduce-overhead"), it compiles for each value.
 
     **Torch's transforms.** torch.func's grad, vjp, jacrev, vmap and functionalize, torch.export and torch.jit.trace
     work; a second derivative, forward mode (jvp, jacfwd), torch.jit.script, torch.fx.symbolic_trace, DTensors, sparse
     and quantized tensors are refused with an error that says so. The same holds of the mixers and of `sumix.ops`.
 
-    The outputs come from `forward_pair`, which runs both batches as one, or from two calls of the model; both belong in
-    training mode and carry gradient. In eval mode the head returns logits alone, which are the plain form.
+    The outputs come from `forward_pair`, which runs both batches as one, or from two calls of the model. The model must
+    be in training mode for both, and gradient flows into both. In eval mode the head returns only logits, which are the
+    plain form.
 
     **Ratios from what is visible.** "feature", "cam" and "object" weight a label by the share of the evidence for it
     that the mix shows: if the pasted box hides the whole object, its label weighs nothing, however small the box; and a
@@ -172,8 +174,7 @@ class SUMixLoss(nn.Module):
         return self._options
 
     def _warn_of_collapse(self) -> None:
-        """Say once if these options may ruin a training in the plain form: those that benchmarks.plain_form has not
-        shown to be safe."""
+        """Warn, once, if these options are not among those that trained in the plain form in benchmarks.plain_form."""
         if torch.compiler.is_compiling():
             return
         gamma, ratio, scale = self.gamma, self.ratio, self.distance_scale
@@ -184,8 +185,8 @@ class SUMixLoss(nn.Module):
         warn.once(
             "plain form",
             f"sumix: SUMixLoss(gamma={gamma:g}, ratio={ratio!r}) of plain logits, without uncertainties, can collapse "
-            "to 0 % accuracy. Use a SUMixHead, which brings the uncertainties, or gamma=0.1; the notes in SUMixLoss's "
-            "documentation have other settings that train",
+            "to 0 % accuracy. Use a SUMixHead, which brings the uncertainties, or gamma=0.1, or gamma=0.0 where the "
+            "learning rate is high; the notes in SUMixLoss's documentation have other settings that train",
         )
 
     def forward(
@@ -200,8 +201,8 @@ class SUMixLoss(nn.Module):
         """The loss of the outputs for the mixed and the raw images of one batch, mixed as `target` says.
 
         `criterion(both, target)` takes the output of 2 N images, as `PairedMix` makes them: the mixed ones first.
-        `features` (N, D, h, w) stands in for the map of `raw`; `objects` (N, H', W') are masks of the raw images. What
-        the ratio does not need is not looked at.
+        `features` (N, D, h, w) stands in for the map of `raw`; `objects` (N, H', W') are masks of the raw images. An
+        argument that the ratio does not need is ignored.
         """
         if target is None:
             mixed, raw, target = _halves(mixed, raw)
@@ -331,7 +332,7 @@ def _halves(both: Any, target: Any) -> tuple[Any, Any, MixTarget]:
     if logits.ndim == 0 or logits.shape[0] != 2 * n:
         raise ValueError(
             f"both must have a row for each of the {2 * n} images of {n} mixed and {n} raw ones, got "
-            f"{checks.shape(logits)}; two outputs are criterion(mixed, raw, target)"
+            f"{checks.shape(logits)}; with two outputs, call criterion(mixed, raw, target)"
         )
     return both[:n], both[n:], target
 

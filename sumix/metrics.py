@@ -20,26 +20,27 @@ def mix_accuracy(
 ) -> Tensor | tuple[Tensor, ...]:
     """Share of the labels' weight that the predictions hit, the k classes with the largest logits of each sample.
 
-    With classes a sample it is the mean of lam [y_a is hit] + (1 - lam) [y_b is hit] over the labels that count: the
-    sum of the hits' weights over the sum of all weights. Of soft labels, the share of their sum that lies in the k
-    classes; so of multi-hot ones the recall, and of smoothed ones less than 1 at best.
+    With classes (N,) it is the mean of lam [y_a is hit] + (1 - lam) [y_b is hit] over the labels that count: the
+    sum of the hits' weights over the sum of all weights. For soft labels, it is the share of their sum that lies in the
+    k classes: for multi-hot labels that is the recall, and smoothed labels keep it below 1.
 
     Parameters
     ----------
     output : Tensor of logits (N, K), floating point, or SUMixOutput
         Output of the network.
     target : MixTarget, or Tensor (N,) or (N, K)
-        The labels: what a transform returned, with classes or with soft labels; soft labels (N, K), as of a transform
-        with `num_classes`, or multi-hot; or, for images that are not mixed, classes (N,).
+        The labels: the MixTarget that a transform returned; soft labels (N, K), which a transform with `num_classes`
+        returns, or multi-hot ones; or, for images that are not mixed, classes (N,).
     topk : int or sequence of int
         k, 1 to K, or several: `topk=(1, 5)`.
     ignore_index : int
-        Classes of this value, -100 unless given, do not count, as in `SUMixLoss`.
+        Labels with this value are left out, as in `SUMixLoss`.
 
     Returns
     -------
-    Tensor, scalar, float32; or a tuple of them, one a k, if `topk` is a sequence
-        0 to 1, on the device of the logits, which is not waited for. NaN if nothing counts, as of an empty batch.
+    Tensor, scalar, float32; or, if `topk` is a sequence, a tuple with one for each k
+        From 0 to 1, on the device of the logits, without waiting for it. NaN if nothing counts, for example with an
+        empty batch.
 
     Raises
     ------
@@ -66,7 +67,7 @@ def mix_accuracy(
 def hits(
     output: Tensor | SUMixOutput, target: MixTarget | Tensor, *, topk: int | Sequence[int], ignore_index: int
 ) -> tuple[tuple[Tensor, ...], Tensor]:
-    """What `mix_accuracy` divides: for each k the weight of the labels that are hit, and the weight of all."""
+    """The two sides of `mix_accuracy`'s division: for each k the weight of the labels hit, and the weight of all."""
     logits = output.logits if isinstance(output, SUMixOutput) else output
     logits = checks.rows(logits, "output").detach()
     ks = _ks(topk, logits.shape[1])
@@ -81,7 +82,7 @@ def hits(
     else:
         raise TypeError(f"target must be a MixTarget or a Tensor, got {type(target).__name__}")
     best = _best(logits, max(ks))
-    gained, total = 0, 0  # by each of the best classes of each sample, (N, k); in all
+    gained, total = 0, 0  # weight that each of a sample's best classes hits, (N, k); weight of all labels
     for name, label, weight in labels:
         if isinstance(label, Tensor) and label.ndim == 2:
             shares = weight.unsqueeze(1) * _shares(label, name, logits)

@@ -19,16 +19,16 @@ def forward_pair(
 ) -> tuple[Any, Any]:
     """The model's outputs for the mixed and for the raw images of one batch, by one forward pass over both.
 
-    What `SUMixLoss` takes: `criterion(*forward_pair(model, mixed, images), target)`. Under DistributedDataParallel two
-    calls of the model will not do: it broadcasts buffers before each, and with torch 2.10 and 2.11 the second broadcast
-    overwrites what BatchNorm needs for the backward pass of the first.
+    They are what `SUMixLoss` takes: `criterion(*forward_pair(model, mixed, images), target)`. Calling the model twice
+    fails under DistributedDataParallel with BatchNorm: buffers are broadcast before each call, and with torch 2.10 and
+    2.11 the second broadcast overwrites what BatchNorm needs for the backward pass of the first.
 
     Parameters
     ----------
     model : nn.Module, or another callable
         Called with one batch; it may be wrapped for data parallelism (DistributedDataParallel, FSDP) or compiled.
     mixed, images : Tensor, shape (N, ...)
-        Alike in shape, dtype and device.
+        Of the same shape, dtype and device.
     in_turn : bool
         False: one pass over all 2 N images. True: two passes, first of the mixed images, as in the authors' code. Under
         DistributedDataParallel buffers are then broadcast before the first one only.
@@ -37,12 +37,12 @@ def forward_pair(
     -------
     mixed_output, raw_output : of the type that the model returns
         A Tensor, a SUMixOutput, or tuples, lists, dicts and whatever else torch's pytrees know, such as Hugging Face's
-        ModelOutput: each tensor of 2 N rows is cut in two, everything else is in both.
+        ModelOutput. Each tensor with 2 N rows is cut in two; everything else appears in both.
 
     Raises
     ------
     TypeError
-        If mixed or images is no dense tensor, or their dtypes differ, or the model cannot be called.
+        If mixed or images is not a dense tensor, or their dtypes differ, or the model cannot be called.
     ValueError
         If their shapes or devices differ, or the model returns no tensor of 2 N rows.
 
@@ -50,15 +50,15 @@ def forward_pair(
     -----
     **BatchNorm.** One pass normalises mixed and raw images by the statistics of both together, and moves the running
     averages once; two passes normalise each batch by its own, and move the averages twice. `in_turn=True` is therefore
-    what the paper's experiments did. Without BatchNorm both give the same, up to rounding and to the order in which
-    dropout draws.
+    what the paper's experiments did. Without BatchNorm both give the same results, up to rounding and the random
+    numbers of dropout.
 
     **Cost.** Both hold the activations of 2 N images until the backward pass. One pass copies the images once, launches
-    half as many kernels, each on twice the rows, and has FSDP gather the parameters once. On a CPU, where half the rows
-    fit a cache better, two passes can be the faster.
+    half as many kernels, each on twice the rows, and has FSDP gather the parameters once. On a CPU, two
+    passes can be faster, because half the rows fit the cache better.
 
-    **Tensors of 2 N rows** that have none for the images, such as a table of 2 N classes in a dict, would be cut too:
-    only a SUMixOutput says which of its tensors have rows. `in_turn=True` cuts nothing.
+    **Tensors that have 2 N rows by chance**, such as a table of 2 N classes in a dict, are cut too, because only a
+    SUMixOutput says which of its tensors have one row per image. `in_turn=True` cuts nothing.
 
     Examples
     --------
@@ -85,13 +85,26 @@ def forward_pair(
 class PairedMix:
     """A mixer for loops that know one batch, one output and one target, as timm's and torchvision's scripts do.
 
-    `images, target = mix(images, labels)` returns the mixed images and, behind them, the unmixed ones: 2 N images. The
-    network's output for them goes to `SUMixLoss` as it is, `criterion(output, target)`.
+    `images, target = mix(images, labels)` returns the mixed images followed by the unmixed ones: 2 N images.
+    `SUMixLoss` takes the network's output for them as it is: `criterion(output, target)`.
 
     Parameters
     ----------
     mix : Mixer
         Without `num_classes`. timm's switch, `mixup_enabled`, is passed on to it.
+
+    Raises
+    ------
+    TypeError
+        If `mix` is not a mixer of sumix.
+    ValueError
+        If `mix` has `num_classes`.
+
+    Examples
+    --------
+    >>> mix, criterion = PairedMix(CutMix()), SUMixLoss(gamma=0.0)
+    >>> images, target = mix(images, labels)
+    >>> loss = criterion(model(images), target)
     """
 
     def __init__(self, mix: Mixer) -> None:
@@ -117,7 +130,7 @@ class PairedMix:
 
 
 def _rows(output: Any, rows: slice, whole: int) -> Any:
-    """Those rows of every tensor that has one for each of the `whole` images."""
+    """The given rows of every tensor that has one row for each of the `whole` images."""
     cut = 0
 
     def part(leaf: Any) -> Any:
@@ -128,12 +141,12 @@ def _rows(output: Any, rows: slice, whole: int) -> Any:
         cut += 1
         return leaf[rows]
 
-    # A SUMixOutput is cut by itself, for it knows that its class_weight has no rows, however many classes there are.
+    # SUMixOutput slices itself, because class_weight, which may have as many rows, must stay whole.
     result = _pytree.tree_map(part, output, is_leaf=lambda node: isinstance(node, SUMixOutput))
     if cut == 0:
         raise ValueError(
             f"model must return a row for each of the {whole} images, mixed and raw together, got "
-            f"{_described(output)}; in_turn=True runs it on either batch by itself"
+            f"{_described(output)}; with in_turn=True it runs on each batch separately"
         )
     return result
 
@@ -143,7 +156,7 @@ def _described(output: Any) -> str:
 
 
 def _in_turn(model: Callable[[Tensor], Any], mixed: Tensor, images: Tensor) -> tuple[Any, Any]:
-    """Two passes, between which no buffer that the first one's backward pass needs is overwritten."""
+    """Two passes; DistributedDataParallel must not overwrite between them what the first one's backward pass needs."""
     first = model(mixed)
     parts = model.modules() if isinstance(model, nn.Module) else ()
     wrappers = [part for part in parts if isinstance(part, DistributedDataParallel)]

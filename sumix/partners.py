@@ -20,7 +20,7 @@ _MEAN, _SUM = reference.REDUCTIONS.index("mean"), reference.REDUCTIONS.index("su
 
 
 class Pairs(NamedTuple):
-    """Our own n samples and, as n more, their partners: raw outputs without a mix, which the loss must ignore."""
+    """Our own n samples, followed by their n partners, which are raw outputs without a mix for the loss to ignore."""
 
     z: Tensor
     r: Tensor
@@ -101,9 +101,10 @@ def loss_over_ranks(
 ) -> tuple[Tensor, Tensor]:
     """The loss of our own n samples, and its parts (3, n).
 
-    A mean is over what all ranks keep, times the number of ranks: then the mean of the ranks' losses, and that of their
-    gradients, is the loss of one process. With class weights or weighting "batch" the two terms are divided by
-    different totals, and the first depends on all ranks' ratios: then each term is computed by itself.
+    A mean is a sum over the own samples, divided by the weight of all ranks' labels and multiplied by the number of
+    ranks. So the mean of the ranks' losses and gradients is that of one process. With class weights or weighting
+    "batch" the two terms are divided by different totals, and the first depends on all ranks' ratios, so each term is
+    computed separately.
     """
     n, target = pairs.z.shape[0] // 2, pairs.target
     ignored = torch.full_like(target.y_a[n:], options.ignore_index)

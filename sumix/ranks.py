@@ -13,7 +13,7 @@ from sumix.ops import checks
 
 T = TypeVar("T")
 
-_TEXT = 1024  # bytes in which a rank says what it brings
+_TEXT = 1024  # bytes for the description of what a rank brings
 
 
 def check(value: Any) -> Any:
@@ -41,15 +41,16 @@ def members(group: Any) -> tuple[int, ...]:
 
 
 def agree(bring: Callable[[], tuple[str, T]], group: Any) -> T:
-    """What `bring` returns beside a description, once all ranks have described theirs in the same words.
+    """What `bring` returns besides a description, once the descriptions of all ranks are found to be equal.
 
     Collectives on tensors that do not fit one another hang, corrupt memory or end the process, and so does one that a
     rank never reaches because its arguments were refused. So `bring` checks a rank's arguments and describes their
-    shapes; what it raises is raised, and on the other ranks a ValueError, and so on all of them where they differ.
+    shapes. If it fails on one rank, its error is raised there and a ValueError on the others; if the descriptions
+    differ, all ranks raise a ValueError.
 
-    The descriptions are compared on the host, in one small collective a call: each rank can change alone, so nothing
-    less often would do. On the CPU that takes microseconds and no GPU is waited for. A group that has NCCL alone can do
-    it on the GPU only, where the host must wait for the result.
+    The descriptions are compared on the host, in one small collective per call; each rank can change on its own, so
+    checking less often would not do. On the CPU that takes microseconds and waits for no GPU. A group that has only
+    NCCL must do it on the GPU, and the host waits for the result.
     """
     failure, text, brought = None, "", None
     try:

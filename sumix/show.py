@@ -1,6 +1,6 @@
 """Every mixer on images of your own, as one picture.
 
-A row an image: first as it is (its middle square), then mixed by one mixer a column, always with the same other image.
+One row per image: first as it is (its middle square), then one column per mixer, always with the same other image.
 Below each mix is lam, the share of the row's own image in its area. With --model, the labels are what the model sees in
 the unmixed images, and below lam is what each ratio of sumix.SUMixLoss makes of it: the weight of the own label.
 """

@@ -19,15 +19,15 @@ from sumix.rows import Rows
 class MixTarget(Rows):
     """Labels of a mixed batch: sample i shows its own image with weight `lam[i]` and that of `perm[i]` with the rest.
 
-    It holds all that the mix was made of: `mix` repeats it. It is a dataclass and no tuple: `len`, slices, `chunk` and
-    `split` are those of the samples. DataLoaders pin it, trainers move it (`to`), torch's pytrees know its tensors, and
-    torch.load(weights_only=True) reads it.
+    It holds everything that the mix was made of, so that `mix` can repeat it. It is a dataclass, not a tuple: `len`,
+    slices, `chunk` and `split` count samples. DataLoaders pin it, trainers move it (`to`), torch's pytrees know its
+    tensors, and torch.load(weights_only=True) reads it.
 
     Attributes
     ----------
     y_a : Tensor, shape (N,), int64
-        Class of each sample's own image; (N, K) float32, where the labels given were soft or multi-hot; (N,) float32 or
-        float64, where they were numbers to be predicted.
+        Class of each sample's own image; (N, K) float32 if the labels were soft or multi-hot; (N,) float32 or float64
+        if they were numbers to be predicted.
     y_b : Tensor, like y_a
         Label of its partner, `y_a[perm]`.
     lam : Tensor, shape (N,), float32
@@ -79,10 +79,10 @@ class MixTarget(Rows):
         return replace(super().__getitem__(rows), perm_in="cut")
 
     def __iter__(self) -> NoReturn:
-        """Refuse: of a tuple one would expect the parts, of a batch the samples."""
+        """Refuse, because it could mean the parts or the samples."""
         raise TypeError(
-            "a MixTarget is not iterated over: its parts have names, target.y_a, target.y_b, target.lam, target.perm, "
-            "and its samples come in slices, target[:8]"
+            "a MixTarget cannot be iterated over: its parts have names, target.y_a, target.y_b, target.lam, "
+            "target.perm, and slices such as target[:8] give some of its samples"
         )
 
     def soft(self, num_classes: int, label_smoothing: float = 0.0, *, multi_label: bool = False) -> Tensor:
@@ -101,7 +101,7 @@ class MixTarget(Rows):
         Returns
         -------
         Tensor, shape (N, K), float32
-            lam y_a + (1 - lam) y_b: rows that sum to 1 if the labels' do, and nothing is smoothed as `multi_label`.
+            lam y_a + (1 - lam) y_b. The rows sum to 1 if those of the labels do, unless `multi_label` smoothing is on.
 
         Raises
         ------
@@ -165,12 +165,11 @@ class MixTarget(Rows):
         Parameters
         ----------
         x : Tensor, shape (N, ..., H, W), any dtype
-            With the images' N and spatial size; (N, ..., L) for signals. Whatever MixUp did is repeated on any shape
-            (N, ...), hidden features of the same batch (manifold mixup), say; whether a mean makes sense there, as it
-            does not for the corners of boxes, is for the caller to know. torchvision's images, videos and masks come
-            back as what they were.
+            With the images' N and spatial size; (N, ..., L) for signals. A target of MixUp takes any shape (N, ...),
+            as of hidden features of the same batch (manifold mixup). The caller must know whether a mean makes sense
+            there, which it does not for the corners of boxes. torchvision's images, videos and masks keep their types.
         ignore_index : int, optional
-            If given, `x` holds integer labels and no pixels: none is averaged. Resized boxes take the nearest, and
+            If given, `x` holds integer labels, not pixels, and none is averaged. Resized boxes take the nearest, and
             where two images show through at once, a label stays if both agree and becomes `ignore_index` if not. If
             None, integers are blended as pixels are, rounded to nearest.
 

@@ -1,4 +1,4 @@
-"""torchvision's tensors that say what they are: images, videos and masks, without a need for torchvision."""
+"""torchvision's tensor types for images, videos and masks, without needing torchvision."""
 
 import sys
 from typing import Any
@@ -38,8 +38,8 @@ def kind_of(value: Any, name: str) -> str:
         if isinstance(value, getattr(module, kind)):
             return kind
     raise TypeError(
-        f"{name} must be pixels to be mixed, got {type(value).__name__}: take it out, and make of it what the target's "
-        "perm, box and lam say"
+        f"{name} must be pixels to be mixed, got {type(value).__name__}: take it out, and transform it yourself by the "
+        "target's perm, box and lam"
     )
 
 

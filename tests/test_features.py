@@ -394,7 +394,7 @@ def test_calls_within_calls():
 
     model = Halves()
     capture_features(model)
-    with pytest.raises(ValueError, match="maps of other samples than the 3 that the logits are of"):
+    with pytest.raises(ValueError, match="but the logits are of 3 samples"):
         model(IMAGES)
 
 

@@ -251,8 +251,8 @@ AT_FAULT_ALONE = {
     ),
     "extra size of one rank": (
         "ValueError: extras[0] must be (N, ..., 16, 14) as the images are, got (6, 9, 14): only images and maps of one "
-        "size are mixed along. Leave boxes and the like out; what may be averaged though it has another shape, the "
-        "MixTarget of a MixUp takes: target.mix(x)"
+        "size are mixed along. Leave out boxes and the like; target.mix(x) of a MixUp takes other shapes, where an "
+        "average makes sense"
     ),
     "option of one rank": "ValueError: p must be from 0 to 1, got 2.0",
     "container of one rank": "ValueError: labels must be under a key like 'label', got the keys ['image', 'y']; "

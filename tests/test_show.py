@@ -137,7 +137,7 @@ def test_an_image_is_not_overwritten(capsys):
         ([*MODEL, "--weights", __file__], "does not fit tests.classifier:make"),
         (["--model", "tests.classifier:make_flat", "--ratios", "cam"], "no feature map was found"),
         ([*MODEL, "--layer", "nothing"], "layer must be the name of a module"),
-        ([*MODEL, "--size", "4"], "has but one place"),
+        ([*MODEL, "--size", "4"], "has only one place"),
         ([*MODEL, "--std", "0", "1", "1"], "std must be above 0"),
         (["-o", "nowhere/x.png"], "No such file or directory: 'nowhere/x.png'"),
         (["-o", "x.xyz"], "xyz"),

@@ -1,1 +1,1 @@
-"""Adapters to other people's frameworks: each module needs its framework, and is imported by whoever uses it."""
+"""Adapters for other frameworks. Each module needs its framework, so import it by name."""

@@ -21,15 +21,15 @@ class SUMixTrainer(Trainer):
     *args, **kwargs
         As for transformers.Trainer.
     mix : Mixer
-        `CutMix(alpha=0.2)`, say. Without `num_classes`.
+        For example `CutMix(alpha=0.2)`. Without `num_classes`.
     criterion : SUMixLoss, optional
-        `SUMixLoss(gamma=0.0)` if not given: of plain logits the regulariser is best left out. For `ratio="feature"` and
-        `"cam"` call `capture_features(model)` before.
+        `SUMixLoss(gamma=0.0)` if not given, without the regulariser, which can ruin a training with plain logits: see
+        the notes of `SUMixLoss`. For `ratio="feature"` and `"cam"` call `capture_features(model)` first.
 
     Notes
     -----
-    The loss is the mean over a batch, so the Trainer is told to divide it by the number of batches that it accumulates,
-    whatever the model's own loss does (`model_accepts_loss_kwargs`, `loss_is_scaled_for_ga`).
+    The loss is the mean over a batch, so `model_accepts_loss_kwargs` and `loss_is_scaled_for_ga` make the Trainer
+    divide it by the number of batches that it accumulates, whatever the model's own loss does.
 
     Examples
     --------
@@ -62,7 +62,7 @@ class SUMixTrainer(Trainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         name = getattr(self.model, "main_input_name", "pixel_values")
         if set(inputs) != {name, "labels"}:
-            raise ValueError(f"batches must hold {name!r} and 'labels' alone, got {', '.join(map(repr, inputs))}")
+            raise ValueError(f"batches must hold only {name!r} and 'labels', got {', '.join(map(repr, inputs))}")
         mixed, target = self.mix(inputs[name], inputs["labels"])
         output, raw = forward_pair(model, mixed, inputs[name])
         loss = self.criterion(output, raw, target)

@@ -11,9 +11,10 @@ def mixer_of(args: Any, **options: Any) -> Mixer:
     Parameters
     ----------
     args : argparse.Namespace
-        With `mixup`, `cutmix`, `cutmix_minmax`, `mixup_prob`, `mixup_switch_prob` and `mixup_mode` of timm's train.py.
+        As parsed by timm's train.py, with `mixup`, `cutmix`, `cutmix_minmax`, `mixup_prob`, `mixup_switch_prob` and
+        `mixup_mode`.
     **options
-        For the mixers, `partners="cross_class"`, say.
+        Further options for the mixers, such as `partners="cross_class"`.
 
     Returns
     -------
@@ -23,7 +24,7 @@ def mixer_of(args: Any, **options: Any) -> Mixer:
     Raises
     ------
     ValueError
-        If neither mixup nor cutmix is asked for, or mode "pair", which sumix does not have.
+        If the arguments ask for neither mixup nor cutmix, or for mode "pair", which sumix does not have.
     """
     if args.mixup_mode not in ("batch", "elem"):
         raise ValueError(f'--mixup-mode must be "batch" or "elem", got {args.mixup_mode!r}')

@@ -20,7 +20,7 @@ class MixAccuracy(Metric):
     topk : int
         How many of the classes with the largest logits are predictions, at least 1.
     ignore_index : int
-        Classes of this value do not count.
+        Labels with this value are left out.
     **kwargs
         For torchmetrics.Metric.
 
@@ -51,5 +51,5 @@ class MixAccuracy(Metric):
         self.total += total
 
     def compute(self) -> Tensor:
-        """The share, NaN before anything has counted."""
+        """The share; NaN while nothing has been counted."""
         return (self.hit / self.total).float()

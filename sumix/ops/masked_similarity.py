@@ -244,7 +244,7 @@ def _sides(grid: Any) -> tuple[int, ...]:
 
 
 def _same_space(name: str, x: Tensor, dimensions: int, mix: dict[str, Any]) -> None:
-    """The mix must be one of what the maps are of: images, signals, or the frames of videos."""
+    """Fail unless the mix has as many spatial dimensions as the maps, or the maps are of a video with equal frames."""
     for what, part in mix.items():
         if part is None:
             continue

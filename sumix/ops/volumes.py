@@ -1,4 +1,4 @@
-"""Boxes in volumes (N, C, D, H, W), by what works on images: a volume is its slices, and a box in it one in some."""
+"""Boxes in volumes (N, C, D, H, W), by the ops for images: a volume is a stack of slices, some of which have a box."""
 
 import torch
 from torch import Tensor
@@ -14,13 +14,13 @@ def as_slices(x: Tensor, box: Tensor, perm: Tensor) -> tuple[Tensor, Tensor, Ten
     """
     _check_values(x, box, perm)
     n, depth, height, width = x.shape[0], *x.shape[-3:]
-    each = x.shape[1:-2].numel() if x.is_contiguous() else depth  # images of a volume
+    each = x.shape[1:-2].numel() if x.is_contiguous() else depth  # images per volume
     slices = x.reshape(n * each, height, width) if x.is_contiguous() else x.transpose(1, 2).flatten(0, 1)
     x1, y1, z1, x2, y2, z2 = box.unsqueeze(2).unbind(1)
     z = torch.arange(depth, device=x.device)
     inside = ((z >= z1) & (z < z2)).unsqueeze(2)
     boxes = torch.where(inside, torch.stack([x1, y1, x2, y2], dim=2), 0)
-    # Where it cannot be looked at here, a depth that is none must not paste less in silence: no image has such a box.
+    # Where values cannot be checked here (a GPU, a graph), a wrong depth gets the box -1, which the kernel refuses.
     fits = (z1 >= 0) & (z1 <= z2) & (z2 <= depth)
     boxes = boxes.where(fits.unsqueeze(2), -1)
     boxes = boxes.unsqueeze(1).expand(n, each // depth if depth > 0 else 1, depth, 4).reshape(-1, 4)

@@ -48,19 +48,19 @@ class Mixer(nn.Module):
 
     Options are attributes, which may be changed at any time. `check_options` checks them all when a mixer is made, and
     again at the first call after a change; a subclass that has options of its own extends it. An attribute that a
-    mixer did not have when it was made cannot be set later, for nobody would read it.
+    mixer did not have when it was made cannot be set later, because nothing would read it.
 
     Attributes
     ----------
     mixup_enabled : bool
-        True; while it is false, every image stays as it is, with `lam` 1, normalised and with soft labels if the
-        options say so (timm's name).
+        True by default. While it is false, images are not mixed, and `lam` is 1; they are still normalised, and labels
+        made soft, if the options say so. The name is timm's.
     """
 
     DIMS: tuple[int, ...] | None = None  # that the images may have; None for any
     looks = 0  # how many tensors `look` finds
     blends = True  # whether a pixel may show both images at once, whatever is drawn
-    volume: bool | None = False  # whether boxes have a depth too; None: there is nothing that could have one
+    volume: bool | None = False  # whether boxes have a depth too; None if the mixer has no boxes
     _names_kept: tuple[str, ...] = ()  # of what `keep` remembers
     _complete = False  # whether the constructor is done
     _checked = False  # whether the options are as `check_options` left them
@@ -131,7 +131,7 @@ class Mixer(nn.Module):
         if self.label_smoothing > 0 and self.num_classes is None:
             raise ValueError("label_smoothing must be 0 where num_classes is not given: smooth in the loss")
         if checks.flag(self.multi_label, "multi_label") and self.num_classes is None:
-            raise ValueError("multi_label must be False where num_classes is not given: target.soft takes it, too")
+            raise ValueError("multi_label must be False where num_classes is not given: pass it to target.soft")
         self.p = checks.number(self.p, "p", 0, 1)
         checks.flag(self.per_sample, "per_sample")
         checks.choice(self.partners, "partners", PARTNERS)
@@ -177,7 +177,7 @@ class Mixer(nn.Module):
             images are, integers as maps of labels, never averaged. `target.mix(x)` does the same later, and takes
             integers for pixels unless it is given an ignore_index.
         generator : torch.Generator, optional
-            For this call; not under torch.compile. In a DataLoader's workers as the mixer's own.
+            For this call; not under torch.compile. In a DataLoader's workers it is treated like the mixer's own.
         seed : Tensor, shape (), int64, or int, optional
             Instead of a generator: equal seeds give equal mixes.
 
@@ -189,8 +189,8 @@ class Mixer(nn.Module):
 
         Notes
         -----
-        Instead of all this, one tuple, list or dictionary that holds images and labels may be given, and comes back as
-        what it was, with the mixed images and the target in their places; see the class.
+        Instead, one tuple, list or dictionary that holds images and labels may be given; the result is of the same
+        kind, with the mixed images and the target in their places. See the class.
         """
         if self.cross_rank is False:
             batch = self.checked(images, labels, extras, generator, seed)
@@ -221,7 +221,7 @@ class Mixer(nn.Module):
 
     @property
     def is_checked(self) -> bool:
-        """Whether no option was changed since they were checked."""
+        """Whether no option has changed since the last check."""
         return self._checked
 
     def use_options(self) -> None:
@@ -325,8 +325,8 @@ class Mixer(nn.Module):
             expected = ", ".join(("N", "...", *map(str, size)) if size else ("N",))
             raise ValueError(
                 f"{name} must be ({expected}) as the images are, got {checks.shape(extra)}: only images and maps of "
-                "one size are mixed along. Leave boxes and the like out; what may be averaged though it has another "
-                "shape, the MixTarget of a MixUp takes: target.mix(x)"
+                "one size are mixed along. Leave out boxes and the like; target.mix(x) of a MixUp takes other shapes, "
+                "where an average makes sense"
             )
         pixels = extra.is_floating_point() or kind in ("Image", "Video")
         if not pixels and self.ignore_index is None and self.blends:

@@ -19,20 +19,20 @@ class SUMixCollate:
     Parameters
     ----------
     mix : Mixer, or torchvision's v2.RandomChoice of mixers
-        `CutMix(alpha=0.2)`, say, without cross_rank: workers are no ranks. Every worker draws numbers of its own, in
-        every epoch.
+        For example `CutMix(alpha=0.2)`, without cross_rank, because workers are not ranks. Every worker draws its own
+        numbers in every epoch.
     raw : bool
         True (the default): batches are `(images, mixed, target, ...)`, as `forward_pair` and SUMixLoss need them; the
         images are normalised if `mix` normalises. False: `(mixed, target, ...)`, for losses that take soft labels.
     collate_fn : callable
-        Makes a batch of a list of samples, torch's default_collate if not given: a tuple or list `(images, labels,
-        ...)`, or a dictionary that holds both, as `Mixer` takes them. What else is in it is mixed alike if it is pixels
-        or maps, and left as it is if it is a number or a text a sample.
+        Makes a batch of a list of samples: a tuple or list `(images, labels, ...)`, or a dictionary that holds both, as
+        mixers take them. torch's default_collate if not given. Other parts of the batch are mixed alike if they are
+        pixels or maps, and left as they are if they hold one number or text per sample.
 
     Notes
     -----
-    A dictionary remains one: the mixed images are where the images were, the target where the labels were, and the
-    unmixed images under the images' key with "raw_" before it. `{"pixel_values": ..., "labels": ...}` becomes
+    A dictionary stays one: the mixed images replace the images, the target replaces the labels, and the unmixed images
+    are added under the images' key with "raw_" before it. `{"pixel_values": ..., "labels": ...}` becomes
     `{"pixel_values": mixed, "labels": target, "raw_pixel_values": images}`.
 
     Examples

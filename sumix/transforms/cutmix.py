@@ -30,8 +30,8 @@ class CutMix(BoxMixer):
         False leaves `lam` as it was drawn, whatever was clipped (timm's correct_lam=False).
     volume : bool
         Whether images (N, C, D, H, W) are volumes, whose boxes have a depth too: sides :math:`\lfloor size \cdot
-        share^{1/3} \rfloor`. If not, they are videos, with the same box in every frame. With it a video's box lasts a
-        while and then is gone.
+        share^{1/3} \rfloor`. Otherwise they are videos, with the same box in every frame. With `volume`, the box of
+        a video is in some consecutive frames only.
     INPLACE
     SHARED
 

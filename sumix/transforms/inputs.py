@@ -21,7 +21,7 @@ class Extra(NamedTuple):
     plain: Tensor  # an ordinary tensor
     name: str  # in messages
     kind: str  # what torchvision calls it, or ""
-    given: Tensor  # as it came
+    given: Tensor  # as the caller passed it
 
 
 class Batch(NamedTuple):
@@ -126,7 +126,7 @@ class Inputs:
         )
 
     def along(self) -> tuple[list[Any], list[str]]:
-        """What is to be mixed as the images are, and its names; sets aside what describes a sample, its number say."""
+        """The parts that are mixed like the images, and their names; what describes a sample is left out."""
         self.mixed_at: list[Path] = []
         for path, part in self.parts.items():
             if path not in (self.images_at, self.labels_at) and _has_places(part):
@@ -135,7 +135,7 @@ class Inputs:
         return [self.parts[path] for path in self.mixed_at], names
 
     def rebuilt(self, images: Any, target: Any, *others: Any) -> Any:
-        """The container, with these in the places of what they were made of."""
+        """The container, with these in place of what they were made from."""
         changed = {self.images_at: images, self.labels_at: target, **dict(zip(self.mixed_at, others, strict=True))}
         return _replaced(self.container, changed)
 
@@ -151,7 +151,7 @@ def _parts(container: Any) -> Iterator[tuple[Path, Any]]:
 
 
 def _has_places(part: Any) -> bool:
-    """Whether there is anything in it that a mix would have to move: more than a number or a text a sample."""
+    """Whether there is anything in it that a mix would have to move: more than one number or text per sample."""
     leaves = [part] if isinstance(part, Tensor) else _pytree.tree_leaves(part)
     return any(
         getattr(leaf, "ndim", 0) > 1 or tv_tensors.is_one(leaf) or tv_tensors.is_picture(leaf) for leaf in leaves

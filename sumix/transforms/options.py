@@ -1,11 +1,11 @@
-"""The options of mixers: what their names are, and that nobody sets others."""
+"""The options of mixers: their names, and a check that no other attribute is set."""
 
 import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
 
-FIXED = ("DIMS", "blends", "looks", "volume")  # what a class says of itself, where that is no option
+FIXED = ("DIMS", "blends", "looks", "volume")  # attributes of classes, unless the class has an option of that name
 
 
 @functools.cache
@@ -34,7 +34,7 @@ def completing(init: Callable[..., None]) -> Callable[..., None]:
 
 
 def refuse_unknown(mixer: Any, name: str) -> None:
-    """Fail if a complete mixer has no attribute of this name: nobody would read it."""
+    """Fail if a complete mixer has no attribute of this name, because nothing would read it."""
     if name.startswith("_") or name in vars(mixer) or not getattr(mixer, "_complete", False):
         return
     kind = type(mixer)

@@ -25,15 +25,15 @@ class RandomMix(Mixer):
     Parameters
     ----------
     mixers : sequence of Mixer
-        At least one; their `alpha`, `p`, `per_sample` and what else makes their recipes count. All other options belong
-        to RandomMix; those which all mixers have in common are taken from them if not given here.
+        At least one. Their `alpha`, `p`, `per_sample` and other options of their recipes apply. All other options
+        belong to RandomMix; if not given here, those that all mixers have in common are taken from them.
     weights : sequence of float, optional
-        How often each is chosen, not negative and not all 0, in any unit; all alike if None.
+        How often each is chosen, not negative and not all 0, in any unit; equally often if None.
     CHOICE
 
     Notes
     -----
-    The choice is made on the images' device and nothing waits for it: on CPU, one mixer is run a batch; on other
+    The choice is made on the images' device and nothing waits for it: on CPU, one mixer runs per batch; on other
     devices, where it is made for each sample, and under torch.compile, all of them draw and the choice picks a recipe.
     In the target each sample then has a box or a mask, the other being empty or ones.
 
@@ -68,7 +68,7 @@ class RandomMix(Mixer):
             mixer.use_options()
             for name, value in taken.items():
                 if not _alike(getattr(mixer, name, None), value):
-                    raise ValueError(f"{name} must be set at RandomMix itself, which does not ask mixers[{at}] for it")
+                    raise ValueError(f"{name} must be set at RandomMix itself, which ignores that of mixers[{at}]")
         self.weights = _weights(self.weights, len(self.mixers))
         kept = [set(mixer.DIMS) for mixer in self.mixers if mixer.DIMS is not None]
         self.DIMS = tuple(sorted(set.intersection(*kept))) if kept else None
@@ -80,7 +80,7 @@ class RandomMix(Mixer):
 
     @property
     def is_checked(self) -> bool:
-        """Whether nothing was changed since, in the mixers neither."""
+        """Whether no option has changed since the last check, neither here nor in the mixers."""
         if not self._checked or len(self.mixers) != len(self._taken):
             return False
         # A graph would be compiled anew for every number of changes.

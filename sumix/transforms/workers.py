@@ -1,4 +1,4 @@
-"""Generators in a DataLoader's workers: how they get there, and what tells the workers' copies apart."""
+"""Generators in a DataLoader's workers: how they are sent there, and how the copies are made to differ."""
 
 from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
@@ -10,10 +10,10 @@ from torch.utils.data import get_worker_info
 
 
 def apart(seed: Tensor) -> Tensor:
-    """A seed that a generator gave, made this worker's and this epoch's own; itself outside of workers.
+    """The seed from a generator, made different for each worker and epoch; unchanged outside of workers.
 
-    Every worker of every epoch starts with a copy of the generator, all in one state; but each has a seed of its own,
-    which the DataLoader draws. A worker that persists goes on with its copy.
+    Every worker of every epoch starts with a copy of the generator in the same state, but the DataLoader draws a
+    separate seed for each. A persistent worker continues with its copy.
     """
     worker = get_worker_info()
     return seed if worker is None else seed + ((worker.seed + 2**63) % 2**64 - 2**63)
@@ -29,6 +29,6 @@ def _reduced(generator: torch.Generator) -> tuple[Callable[..., Any], tuple[str,
     return _rebuilt, (str(generator.device), generator.get_state().numpy().tobytes())
 
 
-# torch sends the state to workers that are spawned as shared memory that it frees before they have opened it.
+# torch sends the state to spawned workers in shared memory, which it frees before they have opened it.
 if torch.Generator not in ForkingPickler._extra_reducers:
     ForkingPickler.register(torch.Generator, _reduced)
