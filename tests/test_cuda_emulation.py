@@ -55,7 +55,7 @@ def test_every_kernel_has_a_case():
 
 
 def registered():
-    """The ops that have kernels; those that take numbers as a tensor call others, and the low-frequency image is torch's."""
+    """The ops that have kernels: those that take numbers as a tensor call others, and one is torch's FFT."""
     return [
         op.removeprefix("sumix::")
         for op in torch._C._dispatch_get_all_op_names()
