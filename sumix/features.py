@@ -276,8 +276,9 @@ def _classes(classifier: nn.Module | None) -> int | None:
 class _Pass:
     """One forward pass of a captured model: what its layers report."""
 
-    def __init__(self, outer: "_Pass | None") -> None:
-        self.outer = outer  # the pass during which the model called itself
+    def __init__(self, outer: "_Pass | None", wanted: bool) -> None:
+        self.outer = outer  # the pass during which the model called itself, or one that Ctrl-C interrupted
+        self.wanted = wanted  # whether the model returns the map
         self.map: Tensor | str | None = None  # a str: the type of what was found instead
         self.weight: Tensor | None = None
 
@@ -292,7 +293,7 @@ def _nothing() -> None:
 
 def _keep(module: nn.Module, output: Any) -> None:
     current = getattr(module, _SLOT, None)
-    if current is not None:
+    if current is not None and current.wanted:
         found = _tensor_in(output)
         current.map = type(output).__name__ if found is None else found.detach()
 
@@ -308,7 +309,7 @@ def _keep_input(module: nn.Module, inputs: tuple, named: dict[str, Any]) -> None
 def _keep_weight(module: nn.Module, inputs: tuple) -> None:
     """Keep the weight now, because FSDP gathers it just before the layer runs and frees it right after."""
     current = getattr(module, _SLOT, None)
-    if current is not None:
+    if current is not None and current.wanted:
         current.weight = lasting(module.weight)
 
 
@@ -364,10 +365,11 @@ class _Capture:
         return unwrapped(classifier.classifier) if isinstance(classifier, SUMixHead) else classifier
 
     def open(self, model: nn.Module, inputs: tuple) -> None:
-        """Let the layers report to a new pass."""
-        if model.training or self.in_eval:
-            layer, linear = unwrapped(model.get_submodule(self.layer)), self.linear(model)
-            current = _Pass(getattr(layer, _SLOT, None))
+        """Let the layers report to a new pass; in eval mode none is needed but within another."""
+        layer, linear = unwrapped(model.get_submodule(self.layer)), self.linear(model)
+        outer, wanted = getattr(layer, _SLOT, None), model.training or self.in_eval
+        if wanted or outer is not None:
+            current = _Pass(outer, wanted)
             setattr(layer, _SLOT, current)
             if linear is not None:
                 setattr(linear, _SLOT, current)
@@ -381,7 +383,7 @@ class _Capture:
         setattr(layer, _SLOT, current.outer)
         if linear is not None:
             setattr(linear, _SLOT, current.outer)
-        if output is None:
+        if output is None or not current.wanted:
             return None
         return self._output(model, (*inputs, *named.values()), output, current, linear)
 

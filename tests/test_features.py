@@ -361,6 +361,43 @@ def test_nothing_is_kept_beyond_the_forward_pass():
     assert not state(model)
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_interrupted_passes_change_nothing(error):
+    model, failing = Convolutional(), True
+
+    def fail(*_):
+        if failing:
+            raise error
+
+    model.fc.register_forward_hook(fail)
+    handle = capture_features(model)
+    for _ in range(2):
+        with pytest.raises(error):
+            model(IMAGES)
+    failing = False
+    kinds = [type(model.train(training)(IMAGES)) for training in (False, True, False)]
+    assert kinds == [torch.Tensor, SUMixOutput, torch.Tensor]
+    handle.remove()
+    assert type(model.train()(IMAGES)) is torch.Tensor
+
+
+def test_eval_mode_within_training():
+    class SelfTaught(Convolutional):
+        def forward(self, x):
+            if not self.training:
+                return super().forward(x)
+            self.eval()
+            self.teacher = self(-x)
+            self.train()
+            return super().forward(x)
+
+    model = SelfTaught()
+    capture_features(model)
+    output = model(IMAGES)
+    assert type(output) is SUMixOutput and type(model.teacher) is torch.Tensor
+    assert torch.equal(output.features, model.stages(model.stem(IMAGES)))
+
+
 def test_calls_within_calls():
     class Pyramid(Convolutional):
         """Looks at the half of the image first, with itself."""
