@@ -44,7 +44,7 @@ def forward_pair(
     TypeError
         If mixed or images is not a dense tensor, or their dtypes differ, or the model cannot be called.
     ValueError
-        If their shapes or devices differ, or the model returns no tensor of 2 N rows.
+        If their shapes or devices differ, or both are one tensor, or the model returns no tensor of 2 N rows.
 
     Notes
     -----
@@ -75,6 +75,8 @@ def forward_pair(
         advice = "; mix.unmixed(images) are normalised as mixed is" if not images.is_floating_point() else ""
         raise TypeError(f"images must have the dtype of mixed, {mixed.dtype}, got {images.dtype}{advice}")
     checks.same_device(images, "images", mixed, "mixed")
+    if images is mixed:
+        raise ValueError("images must be the unmixed ones, got mixed itself: a mixer with inplace leaves no others")
     if in_turn:
         return _in_turn(model, mixed, images)
     n = mixed.shape[0]
@@ -91,14 +93,14 @@ class PairedMix:
     Parameters
     ----------
     mix : Mixer
-        Without `num_classes`. timm's switch, `mixup_enabled`, is passed on to it.
+        Without `num_classes` and `inplace`. timm's switch, `mixup_enabled`, is passed on to it.
 
     Raises
     ------
     TypeError
         If `mix` is not a mixer of sumix.
     ValueError
-        If `mix` has `num_classes`.
+        If `mix` has `num_classes`, or works in place.
 
     Examples
     --------
@@ -107,12 +109,10 @@ class PairedMix:
     >>> loss = criterion(model(images), target)
     """
 
+    __slots__ = ("mix",)  # nobody would read another attribute: the options belong to `mix`
+
     def __init__(self, mix: Mixer) -> None:
-        if not isinstance(mix, Mixer):
-            raise TypeError(f"mix must be one of sumix's transforms, got {type(mix).__name__}")
-        if mix.num_classes is not None:
-            raise ValueError("mix must have no num_classes: SUMixLoss takes a MixTarget, not soft labels")
-        self.mix = mix
+        self.mix = check_mixer(mix)
 
     @property
     def mixup_enabled(self) -> bool:
@@ -125,8 +125,19 @@ class PairedMix:
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, MixTarget]:
         """Images (2 N, ...), the mixed ones first, and the target of the N mixed ones."""
-        mixed, target = self.mix(images, labels)
+        mixed, target = check_mixer(self.mix)(images, labels)
         return torch.cat([mixed, self.mix.unmixed(images)]), target
+
+
+def check_mixer(mix: Any) -> Mixer:
+    """Fail unless `mix` makes what SUMixLoss takes: a MixTarget, with the unmixed images left beside it."""
+    if not isinstance(mix, Mixer):
+        raise TypeError(f"mix must be one of sumix's transforms, got {type(mix).__name__}")
+    if mix.num_classes is not None:
+        raise ValueError("mix must have no num_classes: SUMixLoss takes a MixTarget, not soft labels")
+    if getattr(mix, "inplace", False):
+        raise ValueError("mix must not work in place: SUMixLoss takes the outputs for the unmixed images, too")
+    return mix
 
 
 def _rows(output: Any, rows: slice, whole: int) -> Any:

@@ -12,7 +12,16 @@ from torch import multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_flatten
 
-from sumix import CutMix, MixTarget, SUMixHead, SUMixLoss, SUMixOutput, capture_features, forward_pair
+from sumix import (
+    CutMix,
+    MixTarget,
+    PairedMix,
+    SUMixHead,
+    SUMixLoss,
+    SUMixOutput,
+    capture_features,
+    forward_pair,
+)
 
 N, K = 6, 5
 
@@ -158,6 +167,7 @@ def test_bad_input_is_named():
         ((mixed, images.byte()), {}, TypeError, r"got torch.uint8; mix.unmixed\(images\) are normalised as mixed is"),
         ((mixed, images.to("meta")), {}, ValueError, "images must be on the device of mixed, cpu, got meta"),
         ((mixed, images), {"in_turn": 1}, TypeError, "in_turn must be a bool, got int"),
+        ((mixed, mixed), {}, ValueError, "images must be the unmixed ones, got mixed itself"),
     ]:
         with pytest.raises(error, match=message):
             forward_pair(network(), *arguments, **options)
@@ -168,6 +178,27 @@ def test_bad_input_is_named():
     ]:
         with pytest.raises(ValueError, match=f"model must return a row for each of the 12 images.*got {got}"):
             forward_pair(lambda x, returned=returned: returned, mixed, images)
+
+
+def test_pairs_need_the_unmixed_images():
+    _, images, _ = batch()
+    labels = torch.arange(N) % K
+    mixed, _ = CutMix(inplace=True)(images, labels)
+    with pytest.raises(ValueError, match="images must be the unmixed ones"):
+        forward_pair(network(), mixed, images)
+    with pytest.raises(ValueError, match="mix must not work in place"):
+        PairedMix(CutMix(inplace=True))
+    pair = PairedMix(CutMix())
+    for option, value, message in ("inplace", True, "not work in place"), ("num_classes", K, "have no num_classes"):
+        before = getattr(pair.mix, option)
+        setattr(pair.mix, option, value)
+        with pytest.raises(ValueError, match=f"mix must {message}"):
+            pair(images, labels)
+        setattr(pair.mix, option, before)
+    with pytest.raises(AttributeError, match="'PairedMix' object has no attribute 'p'"):
+        pair.p = 0.5
+    both, target = copy.deepcopy(pair)(images, labels)
+    assert torch.equal(both, torch.cat([target.mix(images), images]))
 
 
 # Data parallelism: two processes, each with a batch of its own, against the same made by hand. -----------------------

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 from sumix.loss import SUMixLoss
-from sumix.pair import forward_pair
+from sumix.pair import check_mixer, forward_pair
 from sumix.transforms import Mixer
 
 
@@ -21,7 +21,7 @@ class SUMixTrainer(Trainer):
     *args, **kwargs
         As for transformers.Trainer.
     mix : Mixer
-        For example `CutMix(alpha=0.2)`. Without `num_classes`.
+        For example `CutMix(alpha=0.2)`. Without `num_classes` and `inplace`.
     criterion : SUMixLoss, optional
         `SUMixLoss(gamma=0.0)` if not given, without the regulariser, which can ruin a training with plain logits: see
         the notes of `SUMixLoss`. For `ratio="feature"` and `"cam"` call `capture_features(model)` first.
@@ -42,10 +42,7 @@ class SUMixTrainer(Trainer):
     loss_is_scaled_for_ga = False
 
     def __init__(self, *args: Any, mix: Mixer, criterion: nn.Module | None = None, **kwargs: Any) -> None:
-        if not isinstance(mix, Mixer):
-            raise TypeError(f"mix must be one of sumix's transforms, got {type(mix).__name__}")
-        if mix.num_classes is not None:
-            raise ValueError("mix must have no num_classes: SUMixLoss takes a MixTarget, not soft labels")
+        check_mixer(mix)
         super().__init__(*args, **kwargs)
         self.mix, self.criterion = mix, SUMixLoss(gamma=0.0) if criterion is None else criterion
         self.model_accepts_loss_kwargs = False
@@ -63,7 +60,7 @@ class SUMixTrainer(Trainer):
         name = getattr(self.model, "main_input_name", "pixel_values")
         if set(inputs) != {name, "labels"}:
             raise ValueError(f"batches must hold only {name!r} and 'labels', got {', '.join(map(repr, inputs))}")
-        mixed, target = self.mix(inputs[name], inputs["labels"])
-        output, raw = forward_pair(model, mixed, inputs[name])
+        mixed, target = check_mixer(self.mix)(inputs[name], inputs["labels"])
+        output, raw = forward_pair(model, mixed, self.mix.unmixed(inputs[name]))
         loss = self.criterion(output, raw, target)
         return (loss, output) if return_outputs else loss
