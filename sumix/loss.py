@@ -144,8 +144,7 @@ class SUMixLoss(nn.Module):
         self.gamma, self.ratio, self.weighting, self.kappa = gamma, ratio, weighting, kappa
         self.distance_scale, self.reduction = distance_scale, reduction
         self.label_smoothing, self.ignore_index = label_smoothing, ignore_index
-        self.return_parts = checks.flag(return_parts, "return_parts")
-        self.cross_rank = ranks.check(cross_rank)
+        self.return_parts, self.cross_rank = return_parts, cross_rank
         self.register_buffer("weight", weight)
         self._options = self._resolve()  # refuses here what would fail in the first step
 
@@ -153,13 +152,15 @@ class SUMixLoss(nn.Module):
         """Options may be changed, in a schedule for gamma, say; they are checked again when they are next used."""
         if type(self) is SUMixLoss and not (name in ATTRIBUTES or name.startswith("_") or hasattr(self, name)):
             raise AttributeError(f"SUMixLoss has no option {name!r}; it has {', '.join(ATTRIBUTES)}")
-        if name in OPTIONS:
+        if name in ATTRIBUTES:
             super().__setattr__("_options", None)
             value = checks.as_float(value) if name in NUMBERS else value
         super().__setattr__(name, value)
 
     def _resolve(self) -> Options:
         checks.choice(self.ratio, "ratio", RATIOS)
+        checks.flag(self.return_parts, "return_parts")
+        ranks.check(self.cross_rank)
         options = {name: getattr(self, name) for name in OPTIONS}
         if self.ratio in reference.EVIDENCES:
             options["ratio"] = "area"
@@ -206,7 +207,7 @@ class SUMixLoss(nn.Module):
         """
         if target is None:
             mixed, raw, target = _halves(mixed, raw)
-        if self.cross_rank is not False:
+        if ranks.check(self.cross_rank) is not False:
             loss, parts = self._across_ranks(mixed, raw, target, features, objects)
         else:
             z, r, v, u, maps = self._take(mixed, raw, target, features, objects)
@@ -305,7 +306,8 @@ class SUMixLoss(nn.Module):
                     "or capture_features(model), or return SUMixOutput(logits, class_weight=...) for the raw images"
                 )
             if isinstance(target.y_a, Tensor):
-                classes["labels"] = target.y_a.where(target.y_a != self.ignore_index, -1)
+                own = target.y_a.to(torch.int64) if target.y_a.dtype in checks.INTEGERS else target.y_a
+                classes["labels"] = own.where(own != self.ignore_index, -1)
             classes["class_weight"] = weight[: logits.shape[1]]  # DataParallel stacks one copy a replica
         where = {"box": target.box, "mask": target.mask, "resize": target.resize, "size": target.image_size}
         return masked_similarity(maps, target.perm, target.lam, evidence=self.ratio, **where, **classes).lam

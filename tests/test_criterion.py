@@ -273,3 +273,20 @@ def test_unknown_options_are_refused():
             self.temperature = 2.0
 
     assert Mine().temperature == 2
+
+
+@pytest.mark.parametrize(("option", "value"), [("return_parts", 1), ("cross_rank", None), ("cross_rank", 0)])
+def test_what_is_no_number_is_checked_again_too(option, value):
+    z, target = (
+        torch.randn(2, K),
+        MixTarget(torch.tensor([0, 1]), torch.tensor([1, 0]), torch.rand(2), torch.tensor([1, 0])),
+    )
+    with pytest.raises(TypeError, match=f"{option} must be a bool"):
+        SUMixLoss(**{option: value})
+    criterion = SUMixLoss(gamma=0)
+    criterion(z, z, target)
+    setattr(criterion, option, value)
+    with pytest.raises(TypeError, match=f"{option} must be a bool"):
+        criterion(z, z, target)
+    setattr(criterion, option, False)
+    assert criterion(z, z, target).isfinite()

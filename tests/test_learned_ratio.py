@@ -135,6 +135,14 @@ def test_ignored_labels_keep_lam(ratio):
     assert torch.equal(parts.lam[:2], target.lam[:2]) and parts.lam[3] != target.lam[3] and loss.isfinite()
 
 
+def test_ignored_labels_of_any_dtype():
+    _, mixed, raw = outputs()
+    criterion = SUMixLoss(ratio="cam", ignore_index=2)
+    want = criterion(mixed, raw, cut())
+    for dtype in (torch.uint8, torch.uint16, torch.int8, torch.int32):  # some of which hold no -1
+        assert torch.equal(criterion(mixed, raw, cut(y_a=Y.to(dtype), y_b=Y[PERM].to(dtype))), want)
+
+
 def test_blends_and_masks():
     _, mixed, raw = outputs()
     lam = torch.rand(N)
