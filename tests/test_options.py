@@ -131,6 +131,17 @@ def test_the_mixers_of_a_randommix_are_checked_with_it():
     with pytest.raises(ValueError, match="generator must be set at RandomMix itself"):
         mix(IMAGES, LABELS)
     mix.mixers[1].generator = None
+    for other, error, message in [
+        (FMix(num_classes=6), ValueError, "num_classes must be set at RandomMix itself"),
+        (FMix(generator=torch.Generator()), ValueError, "generator must be set at RandomMix itself"),
+        (torch.nn.Identity(), TypeError, r"mixers\[1\] must be one of sumix's transforms, got Identity"),
+    ]:
+        before, mix.mixers[1] = mix.mixers[1], other
+        with pytest.raises(error, match=message):
+            mix(IMAGES, LABELS)
+        mix.mixers[1] = before
+    mix.mixers[1] = MixUp()
+    assert mix(IMAGES, LABELS)[1].shape == (6, 6)
     mix.mixers.append(MixUp())
     with pytest.raises(ValueError, match="mixers must stay 2, got 3"):
         mix(IMAGES, LABELS)

@@ -65,7 +65,7 @@ class RandomMix(Mixer):
         if len(self.mixers) != len(self._taken):
             raise ValueError(f"mixers must stay {len(self._taken)}, got {len(self.mixers)}: make another RandomMix")
         for at, (mixer, taken) in enumerate(zip(self.mixers, self._taken, strict=True)):
-            mixer.use_options()
+            _check_mixer(mixer, at)
             for name, value in taken.items():
                 if not _alike(getattr(mixer, name, None), value):
                     raise ValueError(f"{name} must be set at RandomMix itself, which ignores that of mixers[{at}]")
@@ -76,7 +76,7 @@ class RandomMix(Mixer):
         if self.DIMS == () or any(volume != volumes[0] for volume in volumes):
             raise ValueError("mixers must have a kind of images in common")
         self.volume = volumes[0] if volumes else None
-        self._seen_changes = [mixer._changes for mixer in self.mixers]
+        self._seen = self._state()
 
     @property
     def is_checked(self) -> bool:
@@ -84,8 +84,12 @@ class RandomMix(Mixer):
         if not self._checked or len(self.mixers) != len(self._taken):
             return False
         # A graph would be compiled anew for every number of changes.
-        unchanged = torch.compiler.is_compiling() or self._seen_changes == [mixer._changes for mixer in self.mixers]
+        unchanged = torch.compiler.is_compiling() or self._seen == self._state()
         return unchanged and all(mixer.is_checked for mixer in self.mixers)
+
+    def _state(self) -> list[tuple[Mixer, int]]:
+        """Which the mixers are, and how often their options were set."""
+        return [(mixer, getattr(mixer, "_changes", 0)) for mixer in self.mixers]
 
     def look(self, images: Tensor) -> list[Tensor]:
         """What the mixers must know of the images."""
@@ -181,14 +185,18 @@ def _mixers(value: Any) -> list[Mixer]:
     if not isinstance(value, (tuple, list, nn.ModuleList)) or len(value) == 0:
         raise TypeError(f"mixers must be a list of sumix's transforms, got {type(value).__name__}")
     for at, mixer in enumerate(value):
-        if not isinstance(mixer, Mixer):
-            raise TypeError(f"mixers[{at}] must be one of sumix's transforms, got {type(mixer).__name__}")
-        mixer.use_options()
+        _check_mixer(mixer, at)
         if mixer.generator is not None:
             raise ValueError(f"mixers[{at}] must have no generator: RandomMix has one for all")
         if getattr(mixer, "inplace", False):
             raise ValueError(f"mixers[{at}] must not work in place: samples of one batch may be mixed by another")
     return list(value)
+
+
+def _check_mixer(mixer: Any, at: int) -> None:
+    if not isinstance(mixer, Mixer):
+        raise TypeError(f"mixers[{at}] must be one of sumix's transforms, got {type(mixer).__name__}")
+    mixer.use_options()
 
 
 def _common(mixers: list[Mixer], given: dict[str, Any]) -> dict[str, Any]:
