@@ -1,6 +1,7 @@
 """Batches in tuples, lists and dictionaries, and torchvision's tensors, as its v2 transforms take and return them."""
 
 from collections import OrderedDict, UserDict, namedtuple
+from collections.abc import MutableMapping
 
 import pytest
 import torch
@@ -77,6 +78,35 @@ def test_compiles_without_a_break():
     assert torch.equal(found["image"], want) and found["name"] == NAMES
 
 
+class Shallow(MutableMapping):
+    """A mapping whose copies share what they hold."""
+
+    def __init__(self, **parts):
+        self.parts = parts
+
+    def __getitem__(self, name):
+        return self.parts[name]
+
+    def __setitem__(self, name, part):
+        self.parts[name] = part
+
+    def __delitem__(self, name):
+        del self.parts[name]
+
+    def __iter__(self):
+        return iter(self.parts)
+
+    def __len__(self):
+        return len(self.parts)
+
+
+def test_the_batch_that_was_given_stays_as_it_was():
+    given = Shallow(image=IMAGES, label=LABELS, more=Shallow(size=NUMBERS))
+    found = CutMix()(given)
+    assert given["image"] is IMAGES and given["label"] is LABELS and list(found) == list(given)
+    assert type(found["label"]) is MixTarget and found["more"]["size"] is NUMBERS
+
+
 @pytest.mark.parametrize(
     ("batch", "error", "message"),
     [
@@ -104,6 +134,8 @@ def test_compiles_without_a_break():
             r"batch\['boxes'\] must be \(N, ",
         ),
         ((IMAGES, {"label": LABELS, "b": torch.rand(6, 5, 4)}), ValueError, r"batch\[1\]\['b'\] must be"),
+        ((IMAGES, LABELS, [torch.rand(6)] * 4), TypeError, r"batch\[2\] must be a Tensor, got list"),
+        ({"image": IMAGES, "label": LABELS, "b": [torch.rand(4)] * 6}, TypeError, r"batch\['b'\] must be a Tensor"),
         ((IMAGES, LABELS, [torch.rand(2, 4)] * 6), TypeError, r"batch\[2\] must be a Tensor, got list"),
         ({"image": IMAGES, "label": LABELS, "d": IMAGES.numpy()}, TypeError, r"batch\['d'\] must be a Tensor, got nd"),
     ],

@@ -1,7 +1,8 @@
 """The containers in which batches come: tuples, lists and dictionaries, as torchvision's v2 transforms take them."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections import UserDict
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -152,9 +153,12 @@ def _parts(container: Any) -> Iterator[tuple[Path, Any]]:
 
 def _has_places(part: Any) -> bool:
     """Whether there is anything in it that a mix would have to move: more than one number or text per sample."""
+    if isinstance(part, Mapping):
+        return any(_has_places(inner) for inner in part.values())
+    most = 1 if hasattr(part, "ndim") else 0  # a list of tensors (N,), as of boxes, holds several numbers per sample
     leaves = [part] if isinstance(part, Tensor) else _pytree.tree_leaves(part)
     return any(
-        getattr(leaf, "ndim", 0) > 1 or tv_tensors.is_one(leaf) or tv_tensors.is_picture(leaf) for leaf in leaves
+        getattr(leaf, "ndim", 0) > most or tv_tensors.is_one(leaf) or tv_tensors.is_picture(leaf) for leaf in leaves
     )
 
 
@@ -163,7 +167,8 @@ def _replaced(container: Any, changed: dict[Path, Any]) -> Any:
     for key in {path[0] for path in changed if len(path) == 2}:
         first[key] = _replaced(container[key], {path[1:]: value for path, value in changed.items() if path[0] == key})
     if isinstance(container, Mapping):
-        keeps_kind = isinstance(container, MutableMapping) and type(container) is not dict
+        # A copy of another mapping may hold the same dictionary, and the batch that was given must stay as it was.
+        keeps_kind = isinstance(container, (dict, UserDict)) and type(container) is not dict
         rebuilt = copy.copy(container) if keeps_kind else dict(container)
         for key, value in first.items():
             rebuilt[key] = value
