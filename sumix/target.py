@@ -212,7 +212,7 @@ class MixTarget(Rows):
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> MixTarget:
         """The same target on another device."""
-        return self._map(lambda part: part.to(device, non_blocking=non_blocking))
+        return self._map(lambda part: part.to(device=device, non_blocking=non_blocking))  # never to a dtype
 
     def cuda(self, device: torch.device | str | int | None = None, non_blocking: bool = False) -> MixTarget:
         """The same target on a GPU."""

@@ -138,6 +138,8 @@ def test_they_move():
         assert type(moved) is type(value) and all(part.device.type == "meta" for part in parts(moved).values())
         assert_same(value.cpu(), value)
         assert_same(value.detach(), value)
+    with pytest.raises(TypeError, match="dtype"):
+        values()[1].to(torch.float16)  # which would make labels of what is no number
     half = output().to(torch.float16)
     assert {part.dtype for part in parts(half).values()} == {torch.float16}
     assert {part.dtype for part in parts(half.float()).values()} == {torch.float32}
