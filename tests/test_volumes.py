@@ -141,6 +141,12 @@ def test_the_ratio_from_what_is_visible(layout, grid):
 X, BOX, PERM = torch.zeros(2, 1, 3, 4, 5), torch.tensor([[0, 0, 0, 5, 4, 3]] * 2), torch.tensor([1, 0])
 
 
+def visible(box):
+    """Of maps of the volumes X, the second of which has this box."""
+    boxes = torch.stack([BOX[0], box])
+    return ops.masked_similarity(torch.rand(2, 3, 2, 2, 2), PERM, torch.rand(2), box=boxes, size=(3, 4, 5))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -162,6 +168,10 @@ X, BOX, PERM = torch.zeros(2, 1, 3, 4, 5), torch.tensor([[0, 0, 0, 5, 4, 3]] * 2
             ValueError,
             r"size must be \(D, H, W\) of the volumes",
         ),
+        *[
+            (lambda box=box: visible(torch.tensor(box)), ValueError, r"box\[1\] is .* z2 <= 3")
+            for box in ([0, 0, 0, 6, 4, 3], [0, -1, 0, 5, 4, 3], [0, 0, 2, 5, 4, 1], [5, 0, 0, 0, 4, 3])
+        ],
     ],
 )
 def test_bad_input_is_named(call, error, message):
@@ -174,3 +184,13 @@ def test_a_depth_that_cannot_be_looked_at_is_a_box_of_no_image():
     torch._dynamo.reset()
     with pytest.raises(RuntimeError, match=r"box\[0\] is \(-1"):
         torch.compile(ops.mix_box, backend="eager")(X, BOX + torch.tensor([0, 0, 0, 0, 0, 1]), PERM)
+
+
+def test_what_a_box_of_no_volume_shows_cannot_be_said():
+    """Where the box cannot be looked at, in compiled code say."""
+    torch._dynamo.reset()
+    compiled = torch.compile(visible, backend="eager", fullgraph=True)
+    assert compiled(BOX[1]).lam.isfinite().all()
+    for box in (BOX[1] + torch.tensor([0, 0, 0, 0, 0, 1]), BOX[1].roll(3)):
+        with pytest.raises(RuntimeError, match=r"mask\[1\] has values outside 0 to 1, or NaN"):
+            compiled(box)

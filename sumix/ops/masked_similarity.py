@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sumix import reference
 from sumix.ops import checks, dispatch
+from sumix.ops.volumes import check_boxes
 from sumix.reference.masked_similarity import overlaps
 
 MOST_PREFIX_TOKENS = 16  # a class token, a distillation token, registers
@@ -172,7 +173,7 @@ def masked_similarity(
         size = (1, 1)
     if resize is not None:
         if box is absent:
-            raise ValueError("resize must be None without a box")
+            raise ValueError("resize must be None without a box (N, 4)")
         resize = checks.indices(resize, "resize", maps, name)
     contrast = reference.min_contrast_of(maps.dtype)
     if min_contrast is not None:
@@ -298,6 +299,8 @@ def _in_volumes(
     if not isinstance(size, (tuple, list)) or len(size) != 3:
         raise ValueError(f"size must be (D, H, W) of the volumes with a box (N, 6), got {size!r}")
     depth, height, width = (checks.count(side, "size") for side in size)
+    if dispatch.is_at_hand(box):
+        check_boxes(box, (depth, height, width))
     weight = lam.new_ones(lam.shape[0], 1, 1, 1)
     if mask is not None:
         if checks.tensor(mask, "mask").shape != weight.shape:
@@ -305,14 +308,17 @@ def _in_volumes(
                 f"mask must be (N, 1, 1, 1) = {checks.shape(weight)} with a box (N, 6), got {checks.shape(mask)}"
             )
         weight = mask.to(lam.dtype)
-    inside = []
+    inside, fits = [], torch.ones_like(box[:, 0], dtype=torch.bool)
     for axis, (pixels, cells) in enumerate(((width, width), (height, height), (depth, frames))):
-        at = torch.arange(pixels, device=box.device)
-        within = (at >= box[:, axis, None]) & (at < box[:, 3 + axis, None])
+        at, low, high = torch.arange(pixels, device=box.device), box[:, axis, None], box[:, 3 + axis, None]
+        within = (at >= low) & (at < high)
+        fits = fits & ((low >= 0) & (low <= high) & (high <= pixels)).squeeze(1)
         inside.append(within.to(lam.dtype) @ overlaps(cells, pixels, lam).t())
     x, y, z = inside
     pasted = z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :]
-    return (weight * (1 - pasted.clamp(max=1))).to(torch.float32).flatten(1, 2)
+    kept = weight * (1 - pasted.clamp(max=1))
+    kept = kept.where(fits.view(-1, 1, 1, 1), math.nan)  # which the op refuses, where a box cannot be looked at here
+    return kept.to(torch.float32).flatten(1, 2)
 
 
 def _size(size: Any) -> tuple[int, int] | None:

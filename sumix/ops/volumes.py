@@ -1,5 +1,7 @@
 """Boxes in volumes (N, C, D, H, W), by the ops for images: a volume is a stack of slices, some of which have a box."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,9 @@ def as_slices(x: Tensor, box: Tensor, perm: Tensor) -> tuple[Tensor, Tensor, Ten
     The boxes of slices outside of the volume's are empty. In channels_last memory an image is a slice with all its
     channels, (N D, C, H, W), else one of a channel, (N C D, H, W).
     """
-    _check_values(x, box, perm)
+    if dispatch.is_at_hand(box) and dispatch.is_at_hand(perm):
+        check_boxes(box, x.shape[-3:])
+        _check_partners(perm, x.shape[0])
     n, depth, height, width = x.shape[0], *x.shape[-3:]
     each = x.shape[1:-2].numel() if x.is_contiguous() else depth  # images per volume
     slices = x.reshape(n * each, height, width) if x.is_contiguous() else x.transpose(1, 2).flatten(0, 1)
@@ -35,10 +39,9 @@ def as_volumes(slices: Tensor, x: Tensor) -> Tensor:
     return slices.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
 
 
-def _check_values(x: Tensor, box: Tensor, perm: Tensor) -> None:
-    if not (dispatch.is_at_hand(box) and dispatch.is_at_hand(perm)):
-        return
-    depth, height, width = x.shape[-3:]
+def check_boxes(box: Tensor, size: Sequence[int]) -> None:
+    """Fail unless boxes (N, 6) whose values are at hand lie in volumes of this size, (D, H, W)."""
+    depth, height, width = size
     low, high = box.tensor_split(2, dim=1)
     bad = (low < 0) | (low > high) | (high > box.new_tensor([width, height, depth]))
     if bad.any():
@@ -47,7 +50,10 @@ def _check_values(x: Tensor, box: Tensor, perm: Tensor) -> None:
             f"box[{i}] is {tuple(box[i].tolist())}, expected 0 <= x1 <= x2 <= {width}, 0 <= y1 <= y2 <= {height} and "
             f"0 <= z1 <= z2 <= {depth}"
         )
-    lost = (perm < 0) | (perm >= x.shape[0])
+
+
+def _check_partners(perm: Tensor, n: int) -> None:
+    lost = (perm < 0) | (perm >= n)
     if lost.any():
         i = int(lost.nonzero()[0])
-        raise ValueError(f"perm[{i}] is {int(perm[i])}, expected 0 to {x.shape[0] - 1}")
+        raise ValueError(f"perm[{i}] is {int(perm[i])}, expected 0 to {n - 1}")
