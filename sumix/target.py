@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,13 +77,6 @@ class MixTarget(Rows):
     def __getitem__(self, rows: Any) -> MixTarget:
         """Some of the samples; their partners may not be among them, so `perm_in` becomes "cut"."""
         return replace(super().__getitem__(rows), perm_in="cut")
-
-    def __iter__(self) -> NoReturn:
-        """Refuse, because it could mean the parts or the samples."""
-        raise TypeError(
-            "a MixTarget cannot be iterated over: its parts have names, target.y_a, target.y_b, target.lam, "
-            "target.perm, and slices such as target[:8] give some of its samples"
-        )
 
     def soft(self, num_classes: int, label_smoothing: float = 0.0, *, multi_label: bool = False) -> Tensor:
         """Targets for torch.nn.CrossEntropyLoss: each class's share; with `multi_label`, for BCEWithLogitsLoss.

@@ -166,3 +166,21 @@ def test_a_loop_with_one_batch_and_one_criterion():
         criterion(output, output)
     with pytest.raises(TypeError, match="both must be a SUMixOutput or a Tensor of logits, got list"):
         criterion([output], target)
+
+
+def test_the_trainer_looks_at_the_unmixed_images():
+    peers.load("torchvision")  # which transformers imports
+    huggingface = pytest.importorskip("sumix.integrations.huggingface", exc_type=ImportError)
+    for mix, message in (CutMix(inplace=True), "not work in place"), (CutMix(num_classes=3), "have no num_classes"):
+        with pytest.raises(ValueError, match=f"mix must {message}"):
+            huggingface.SUMixTrainer(mix=mix)
+    model, seen = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3)), []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    trainer = SimpleNamespace(mix=CutMix(normalize=(0.5, 0.25)), criterion=SUMixLoss(gamma=0), model=model)
+    pixels = torch.randint(256, (4, 3, 4, 4), dtype=torch.uint8)
+    inputs = {"pixel_values": pixels, "labels": torch.arange(4) % 3}
+    assert huggingface.SUMixTrainer.compute_loss(trainer, model, inputs).isfinite()
+    torch.testing.assert_close(seen[0][4:], (pixels / 255 - 0.5) / 0.25)
+    trainer.mix.inplace, trainer.mix.normalize = True, None
+    with pytest.raises(ValueError, match="mix must not work in place"):
+        huggingface.SUMixTrainer.compute_loss(trainer, model, inputs)
