@@ -123,6 +123,12 @@ def test_a_choice_of_torchvisions():
     for other, name in ((MixUp(), "normalize"), (MixUp(**how, num_classes=6), "num_classes")):
         with pytest.raises(ValueError, match=f"mix must be a choice of mixers with the same {name}"):
             SUMixCollate(v2.RandomChoice([CutMix(**how), other]))
+    mixers = [kind(normalize=(torch.full((3,), 0.5), scale)) for kind, scale in ((CutMix, 0.25), (MixUp, [0.25] * 3))]
+    with pytest.raises(ValueError, match="a choice of mixers with the same normalize"):
+        SUMixCollate(v2.RandomChoice(mixers))
+    mixers[1].normalize = [torch.full((3,), 0.5), 0.25]  # another tensor of the same values
+    images, mixed, _ = SUMixCollate(v2.RandomChoice(mixers))([(torch.ones(3, 4, 4, dtype=torch.uint8), 1)] * 4)
+    torch.testing.assert_close(images, mixed)
     for other in (v2.RandomApply([CutMix()]), v2.RandomChoice([CutMix(), v2.Identity()])):
         with pytest.raises(TypeError, match=r"mix must be one of sumix's transforms, got (RandomApply|Identity)"):
             SUMixCollate(other)

@@ -7,6 +7,7 @@ from typing import Any
 from torch.utils.data import default_collate
 
 from sumix.ops import checks
+from sumix.transforms import options
 from sumix.transforms.base import Mixer
 from sumix.transforms.inputs import Inputs
 
@@ -59,9 +60,11 @@ class SUMixCollate:
             )
         if checks.flag(self.raw, "raw") and any(getattr(mixer, "inplace", False) for mixer in mixers):
             raise ValueError("raw must be False where mix works in place: it leaves no unmixed images")
+        for mixer in mixers:
+            mixer.use_options()
         for name in ALIKE:
             values = [getattr(mixer, name) for mixer in mixers]
-            if any(value is not values[0] and value != values[0] for value in values):
+            if not all(options.alike(value, values[0]) for value in values):
                 raise ValueError(f"mix must be a choice of mixers with the same {name}, got {values}")
         return mixers
 

@@ -5,6 +5,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
+from sumix.ops import checks
+
 FIXED = ("DIMS", "blends", "looks", "volume")  # attributes of classes, unless the class has an option of that name
 
 
@@ -42,3 +46,11 @@ def refuse_unknown(mixer: Any, name: str) -> None:
         return
     known = ", ".join(sorted({*defaults(kind), "mixup_enabled"}))
     raise AttributeError(f"{kind.__name__} has no option {name!r}; there are {known}", name=name, obj=mixer)
+
+
+def alike(a: Any, b: Any) -> bool:
+    """Whether two mixers have the same value of an option; `normalize` may hold tensors."""
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        pairs = zip(a, b, strict=True)
+        return all(torch.equal(*(checks.per_channel(value, "normalize") for value in pair)) for pair in pairs)
+    return a == b

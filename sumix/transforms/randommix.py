@@ -67,7 +67,7 @@ class RandomMix(Mixer):
         for at, (mixer, taken) in enumerate(zip(self.mixers, self._taken, strict=True)):
             _check_mixer(mixer, at)
             for name, value in taken.items():
-                if not _alike(getattr(mixer, name, None), value):
+                if not options.alike(getattr(mixer, name, None), value):
                     raise ValueError(f"{name} must be set at RandomMix itself, which ignores that of mixers[{at}]")
         self.weights = _weights(self.weights, len(self.mixers))
         kept = [set(mixer.DIMS) for mixer in self.mixers if mixer.DIMS is not None]
@@ -204,9 +204,9 @@ def _common(mixers: list[Mixer], given: dict[str, Any]) -> dict[str, Any]:
     plain, taken = options.defaults(Mixer), dict(given)
     for name in COMMON:
         values = [getattr(mixer, name) for mixer in mixers]
-        if all(_alike(value, plain[name]) for value in values):
+        if all(options.alike(value, plain[name]) for value in values):
             continue
-        if name in given or not all(_alike(value, values[0]) for value in values):
+        if name in given or not all(options.alike(value, values[0]) for value in values):
             raise ValueError(f"{name} must be given to RandomMix alone, or be the same in all of its mixers")
         taken[name] = values[0]
     return taken
@@ -215,13 +215,6 @@ def _common(mixers: list[Mixer], given: dict[str, Any]) -> dict[str, Any]:
 def _of_randommix(mixer: Mixer) -> dict[str, Any]:
     """The options of a mixer that count no longer, now that it is one of several."""
     return {name: getattr(mixer, name, None) for name in (*COMMON, "generator", "inplace")}
-
-
-def _alike(a: Any, b: Any) -> bool:
-    if isinstance(a, tuple) and isinstance(b, tuple):  # normalize
-        pairs = zip(a, b, strict=True)
-        return all(torch.equal(*(checks.per_channel(value, "normalize") for value in pair)) for pair in pairs)
-    return a == b
 
 
 def _weights(value: Any, count: int) -> tuple[float, ...]:
