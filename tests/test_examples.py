@@ -61,11 +61,13 @@ def test_every_example_is_run():
     assert all(f"[{path.name}]({path.name})" in table for path in EXAMPLES.iterdir() if path.name in LEAST)
 
 
+@pytest.mark.package
 @pytest.mark.parametrize("name", [name for name in LEAST if name != "plain_loop.py"])
 def test_an_example_learns(name):
     assert accuracies(run(name))[-1] >= LEAST[name]
 
 
+@pytest.mark.package
 def test_the_plain_loop_learns_and_resumes(tmp_path):
     whole = run("plain_loop.py", "--epochs", "3", "--checkpoint", str(tmp_path / "whole.pt"))
     assert accuracies(whole)[-1] >= LEAST["plain_loop.py"]

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import sumix
 
 USE = """
@@ -63,7 +65,8 @@ forget(); import sumix; use()
 }
 
 
-def test_sumix_can_be_imported_again(tmp_path):
+@pytest.mark.package
+def test_sumix_can_be_imported_again():
     for name, code in CASES.items():
         done = subprocess.run([sys.executable, "-c", USE + code], capture_output=True, text=True)
         assert done.returncode == 0, (name, done.stderr)
