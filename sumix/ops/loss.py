@@ -14,7 +14,7 @@ _backward = torch.ops.sumix.sumix_loss_backward.default
 
 
 class SUMixParts(NamedTuple):
-    """What the loss is made of, a value a sample, without gradient: float32, or float64 for float64 logits."""
+    """What the loss is made of, one value per sample, without gradient: float32, or float64 for float64 logits."""
 
     lam: Tensor
     """(N,): the ratio in use, lam~, the weight of the sample's own label."""

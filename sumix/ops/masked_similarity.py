@@ -18,7 +18,7 @@ _op = torch.ops.sumix.masked_similarity.default
 
 
 class VisibleShares(NamedTuple):
-    """What a mix shows of each sample's two images, a value a sample: float32, or float64 for float64 features."""
+    """What a mix shows of each sample's two images, one value per sample: float32, or float64 for float64 features."""
 
     own: Tensor
     """(N,): the visible share S_a of the evidence for the own image's label, 0 to 1."""

@@ -334,7 +334,7 @@ class Mixer(nn.Module):
         return Extra(tv_tensors.plain(extra) if kind else extra, name, kind, extra)
 
     def keep(self, name: str, value: Any, argument: str) -> None:
-        """Remember a value a channel, for `kept`; not as a buffer, which `half()` would round."""
+        """Remember one value per channel, for `kept`; not as a buffer, which `half()` would round."""
         setattr(self, name, checks.per_channel(value, argument))
         if name not in self._names_kept:
             self._names_kept = (*self._names_kept, name)

@@ -27,8 +27,9 @@ class SaliencyMix(BoxMixer):
     alpha : float
         Of the Beta distribution, above 0. The paper's experiments with SUMix: 0.2.
     mean, std : float or sequence of float, optional
-        What the images were normalised by, a value a channel: float images are brought back to 8 bits by it. Without
-        them every float image is stretched from its own minimum and maximum. uint8 images are taken as they are.
+        What the images were normalised by, one value per channel: float images are brought back to 8 bits by it.
+        Without them every float image is stretched from its own minimum and maximum. uint8 images are taken as they
+        are.
     order : {"rgb", "bgr"}
         Of the channels.
     correct_lam : bool
