@@ -76,7 +76,7 @@ build/races/%: FLAGS = $(THREAD)
 races: $(patsubst %,build/races/%.passed,$(filter-out test_maths,$(C_TESTS)))
 
 # What promises equal bits everywhere is compiled without contraction, as in setup.py; csrc/exact.h says why.
-EXACT_STEMS := mask mix mix_inplace mix_mask mix_normalize mix_resize sample test_mix_resize test_sample
+EXACT_STEMS := evidence_mask mask mix mix_inplace mix_mask mix_normalize mix_resize sample test_evidence_mask test_mix_resize test_sample
 EXACT = $(if $(filter $(EXACT_STEMS),$(basename $(notdir $@))),-ffp-contract=off -DSUMIX_NO_CONTRACTION)
 KERNELS := $(patsubst csrc/cpu/%.c,%.o,$(wildcard csrc/cpu/*.c))
 HEADERS := Makefile $(wildcard csrc/*.h csrc/args/*.h csrc/cpu/*.h)

@@ -41,7 +41,7 @@ V4 = [*V3, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vect
 X86_LEVELS = platform.machine() in ("x86_64", "AMD64") and platform.system() == "Linux"
 # What promises equal bits everywhere: csrc/exact.h says why.
 EXACT = ["-ffp-contract=off", "-DSUMIX_NO_CONTRACTION"]
-EXACT_STEMS = ("mask", "mix", "mix_inplace", "mix_mask", "mix_normalize", "mix_resize", "sample")
+EXACT_STEMS = ("evidence_mask", "mask", "mix", "mix_inplace", "mix_mask", "mix_normalize", "mix_resize", "sample")
 EXACT_SOURCES = [f"csrc/cpu/{stem}.c" for stem in EXACT_STEMS]
 ISAS = {"baseline": [], "v3": V3, "v4": V4} if X86_LEVELS else {"baseline": []}
 HEADERS = glob("csrc/**/*.h", recursive=True)

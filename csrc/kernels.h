@@ -11,6 +11,7 @@
 #ifndef SUMIX_KERNELS_H
 #define SUMIX_KERNELS_H
 
+#include "args/evidence_mask.h"
 #include "args/loss.h"
 #include "args/mask.h"
 #include "args/masked_similarity.h"
@@ -38,6 +39,7 @@
   X(uncertainty_backward)                                                                                              \
   X(semantic_distance)                                                                                                 \
   X(sample_top_k)                                                                                                      \
+  X(evidence_mask)                                                                                                     \
   X(mask_top_k)                                                                                                        \
   X(loss)                                                                                                              \
   X(loss_backward)                                                                                                     \

@@ -23,7 +23,7 @@ except ModuleNotFoundError as error:
         "python setup.py build_ext --inplace"
     ) from error
 
-from sumix import ops, reference
+from sumix import evidence, ops, reference
 from sumix.device import CudaSupport, cuda_available
 from sumix.features import capture_features
 from sumix.head import SUMixHead, SUMixOutput, plain_state_dict
@@ -35,6 +35,7 @@ from sumix.target import MixTarget
 from sumix.transforms import (
     CutMix,
     FMix,
+    ForegroundMix,
     GridMix,
     Mixer,
     MixUp,
@@ -50,6 +51,7 @@ __all__ = [
     "CudaSupport",
     "CutMix",
     "FMix",
+    "ForegroundMix",
     "GridMix",
     "MixTarget",
     "MixUp",
@@ -67,6 +69,7 @@ __all__ = [
     "SmoothMix",
     "capture_features",
     "cuda_available",
+    "evidence",
     "forward_pair",
     "mix_accuracy",
     "ops",

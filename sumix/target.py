@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from sumix import tv_tensors
+from sumix.evidence.evidence import Evidence, as_evidence
+from sumix.evidence.rules import label_weights
 from sumix.ops import checks, dispatch
 from sumix.ops.mix import soft_labels
 from sumix.recipe import Recipe, check_label_map, mix_labels, mix_pixels
@@ -49,6 +51,9 @@ class MixTarget(Rows):
         What `perm` counts: the rows of this batch; those of all ranks, one rank after the other, where the mixer had
         `cross_rank`; or those of a batch from which these samples were cut out (`target[:8]`). Only with "batch" are
         the partners at hand, for `mix` and for a SUMixLoss without `cross_rank`.
+    weights : Tensor or None, shape (N, 3), float32
+        Where a rule set the labels' weights by evidence: that of the own label, of the partner's, and the rest, which
+        is spread evenly over all classes. None: lam, 1 - lam and 0.
     ranks : tuple of int, or None
         With "ranks": the global numbers of the mixer's ranks, in the order in which `perm` counts through them.
 
@@ -73,6 +78,7 @@ class MixTarget(Rows):
     image_size: tuple[int, ...] | None = None
     perm_in: str = "batch"
     ranks: tuple[int, ...] | None = None
+    weights: Tensor | None = None
 
     def __getitem__(self, rows: Any) -> MixTarget:
         """Some of the samples; their partners may not be among them, so `perm_in` becomes "cut"."""
@@ -94,7 +100,9 @@ class MixTarget(Rows):
         Returns
         -------
         Tensor, shape (N, K), float32
-            lam y_a + (1 - lam) y_b. The rows sum to 1 if those of the labels do, unless `multi_label` smoothing is on.
+            lam y_a + (1 - lam) y_b, or with `weights` w_a y_a + w_b y_b, and the rest spread evenly over all classes;
+            with `multi_label` the rest moves each label towards 1/2. The rows sum to 1 if those of the labels do, but
+            not with the rule "visible", nor with `multi_label` where there is smoothing or a rest.
 
         Raises
         ------
@@ -112,11 +120,12 @@ class MixTarget(Rows):
                 if checks.floating(labels, name).shape != (self.lam.shape[0], num_classes):
                     expected = f"(N, num_classes) = ({self.lam.shape[0]}, {num_classes})"
                     raise ValueError(f"{name} must be {expected}, got {checks.shape(labels)}")
-            soft, levels = self.blend(), 2 if checks.flag(multi_label, "multi_label") else num_classes
-            if dispatch.is_surely(smoothing, 0):
-                return soft
-            smoothing = dispatch.operand(smoothing)
-            return soft * (1 - smoothing) + smoothing / levels
+            levels = 2 if checks.flag(multi_label, "multi_label") else num_classes
+            if self.weights is None:
+                return _smoothed(self.blend(), smoothing, levels)
+            own, partner, rest = self._weights()
+            soft = torch.where(own == 0, 0, own * self.y_a) + torch.where(partner == 0, 0, partner * self.y_b)
+            return _smoothed(soft + rest / levels, smoothing, levels)
         if checks.flag(multi_label, "multi_label"):
             got = checks.shape(checks.tensor(self.y_a, "y_a"))
             raise ValueError(f"y_a must be (N, num_classes), multi-hot or soft, with multi_label, got {got}")
@@ -124,8 +133,78 @@ class MixTarget(Rows):
             raise TypeError(f"y_a must be classes, got numbers, {self.y_a.dtype}, which target.blend() mixes")
         y_a = checks.indices(self.y_a, "y_a", self.lam, "lam")
         y_b = checks.indices(self.y_b, "y_b", self.lam, "lam")
-        lam = checks.ratios(self.lam, "lam", y_a, "y_a", torch.float32)
-        return soft_labels(y_a, y_b, lam, num_classes, smoothing)
+        lam = checks.ratios(self.label_lam, "lam", y_a, "y_a", torch.float32)
+        if self.weights is None:
+            return soft_labels(y_a, y_b, lam, num_classes, smoothing)
+        own, partner, rest = self._weights()
+        total = own + partner
+        shares = torch.where(total > 0, own / total, 1).squeeze(1)
+        soft = soft_labels(y_a, y_b, shares, num_classes, 0.0) * total + rest / num_classes
+        return _smoothed(soft, smoothing, num_classes)
+
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Those of `weights`, each (N, 1), float32."""
+        n = self.lam.shape[0]
+        if checks.floating(self.weights, "weights").shape != (n, 3):
+            raise ValueError(f"weights must be (N, 3) = ({n}, 3), got {checks.shape(self.weights)}")
+        checks.same_device(self.weights, "weights", self.lam, "lam")
+        return self.weights.detach().to(torch.float32).split(1, dim=1)
+
+    @property
+    def label_lam(self) -> Tensor:
+        """(N,) the own label's weight relative to both labels': `lam`, unless `weights` say otherwise."""
+        if self.weights is None:
+            return self.lam
+        own, partner, _ = self._weights()
+        total = own + partner
+        return torch.where(total == 0, self.lam.unsqueeze(1), own / total).squeeze(1)
+
+    def relabel(self, evidence: Evidence | Tensor, rule: str = "relative", *, area_weight: float = 0.0) -> MixTarget:
+        r"""The same mix, its labels weighted by what it shows of each image's evidence.
+
+        With M the share of each cell of the map that the mix keeps of the own image, A its mean, w the gates, and s, s'
+        the maps of the own image and of its partner,
+
+        .. math::
+            S_a = w \frac{\sum M s}{\sum s} + (1 - w) A, \quad
+            S_b = w' \frac{\sum (1 - M) s'}{\sum s'} + (1 - w') (1 - A)
+
+        are the visible shares, of which a rule makes the weights of the own label and of the partner's:
+
+        - "relative": S_a and S_b over their sum;
+        - "visible": S_a and S_b themselves, whose sum is 0 to 2 (SnapMix);
+        - "absolute": m S_a and m' S_b over their sum, with m the sum of a map, for object masks, which have one scale
+          (OA-CutMix);
+        - "uncertain": S_a and S_b over max(1, S_a + S_b), and what is missing to 1 spread evenly over all classes.
+
+        Parameters
+        ----------
+        evidence : Evidence, or Tensor, shape (N, h, w)
+            Of the unmixed images, or masks of their objects.
+        rule : {"relative", "visible", "absolute", "uncertain"}
+        area_weight : float
+            Share of the weights that stays by area, 0 to 1.
+
+        Returns
+        -------
+        MixTarget
+            With `weights`, which `soft` and `SUMixLoss(ratio="area")` go by.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit, or the partners are not in this batch (`perm_in`).
+
+        References
+        ----------
+        "visible": Huang et al., "SnapMix", arXiv 2012.04846. "absolute": OA-CutMix, arXiv 2606.04820.
+        """
+        check_partners(self, "MixTarget.relabel")
+        checks.batch(self.lam, "lam")
+        given = as_evidence(evidence).checked(self.lam)
+        recipe = Recipe(self.lam, self.box, self.mask, self.resize)
+        weights = label_weights(given, recipe, self.perm, self.image_size, rule=rule, area_weight=area_weight)
+        return replace(self, weights=weights)
 
     def blend(self) -> Tensor:
         """Numbers to be predicted, mixed as the images were: targets for torch.nn.MSELoss and its kin.
@@ -133,7 +212,7 @@ class MixTarget(Rows):
         Returns
         -------
         Tensor, of the shape and dtype of `y_a`, (N,) or (N, K)
-            lam y_a + (1 - lam) y_b. A label of weight 0 adds nothing, not even NaN.
+            lam y_a + (1 - lam) y_b, with `label_lam` for lam. A label of weight 0 adds nothing, not even NaN.
 
         Raises
         ------
@@ -210,6 +289,13 @@ class MixTarget(Rows):
     def cuda(self, device: torch.device | str | int | None = None, non_blocking: bool = False) -> MixTarget:
         """The same target on a GPU."""
         return self._map(lambda part: part.cuda(device, non_blocking=non_blocking))
+
+
+def _smoothed(soft: Tensor, smoothing: float, levels: int) -> Tensor:
+    if dispatch.is_surely(smoothing, 0):
+        return soft
+    smoothing = dispatch.operand(smoothing)
+    return soft * (1 - smoothing) + smoothing / levels
 
 
 def check_partners(target: MixTarget, what: str, perm_in: str = "batch") -> None:

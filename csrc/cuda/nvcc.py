@@ -33,7 +33,7 @@ NAMES = {
 }
 
 # Files that promise equal bits everywhere; csrc/exact.h says why.
-EXACT_STEMS = ("mask", "mix", "mix_inplace", "mix_mask", "mix_normalize", "mix_resize", "sample")
+EXACT_STEMS = ("evidence_mask", "mask", "mix", "mix_inplace", "mix_mask", "mix_normalize", "mix_resize", "sample")
 EXACT_SOURCES = tuple(f"csrc/cuda/{stem}.cu" for stem in EXACT_STEMS)
 EXACT = ["--fmad=false", "-DSUMIX_NO_CONTRACTION"]
 

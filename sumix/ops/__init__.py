@@ -3,6 +3,7 @@
 Each is a thin layer over `torch.ops.sumix.<name>`, whose arguments are plainer and may change between releases.
 """
 
+from sumix.ops.evidence_mask import evidence_mask
 from sumix.ops.fmix import fmix_mask
 from sumix.ops.loss import SUMixParts, sumix_loss
 from sumix.ops.mask import mask_top_k, sample_top_k
@@ -31,6 +32,7 @@ __all__ = [
     "VisibleShares",
     "cut_box",
     "draw_seed",
+    "evidence_mask",
     "fmix_mask",
     "grid_mask",
     "mask_top_k",

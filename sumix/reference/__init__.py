@@ -5,6 +5,7 @@ Each op has a twin of its name, written from its formula and differentiated by a
 inside an op. `published_loss` is the authors' training loss, step by step.
 """
 
+from sumix.reference.evidence_mask import evidence_mask
 from sumix.reference.fmix import low_frequency_image
 from sumix.reference.loss import (
     CAP,
@@ -52,6 +53,7 @@ __all__ = [
     "REDUCTIONS",
     "WEIGHTINGS",
     "cut_box",
+    "evidence_mask",
     "grid_mask",
     "kept_share",
     "low_frequency_image",

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sumix import ranks, tv_tensors
+from sumix.evidence.evidence import Evidence, as_evidence
+from sumix.evidence.rules import RULES, label_weights
 from sumix.ops import checks, dispatch
 from sumix.ops.mix import LINEAR_DTYPES, soft_labels
 from sumix.ops.mix_normalize import mix_normalize
@@ -36,6 +38,8 @@ class MixerOptions(TypedDict, total=False):
     normalize: Normalize | None
     dtype: torch.dtype
     ignore_index: int | None
+    rule: str | None
+    area_weight: float
     cross_rank: Any
     labels_getter: str | Callable[[Any], Any]
     generator: torch.Generator | None
@@ -59,6 +63,7 @@ class Mixer(nn.Module):
 
     DIMS: tuple[int, ...] | None = None  # that the images may have; None for any
     looks = 0  # how many tensors `look` finds
+    takes_evidence = False  # whether it needs evidence to mix, whatever labels the images
     blends = True  # whether a pixel may show both images at once, whatever is drawn
     volume: bool | None = False  # whether boxes have a depth too; None if the mixer has no boxes
     _names_kept: tuple[str, ...] = ()  # of what `keep` remembers
@@ -87,6 +92,8 @@ class Mixer(nn.Module):
         normalize: Normalize | None = None,
         dtype: torch.dtype = torch.float32,
         ignore_index: int | None = None,
+        rule: str | None = None,
+        area_weight: float = 0.0,
         cross_rank: Any = False,
         labels_getter: str | Callable[[Any], Any] = "default",
         generator: torch.Generator | None = None,
@@ -95,6 +102,7 @@ class Mixer(nn.Module):
         self.num_classes, self.label_smoothing, self.multi_label = num_classes, label_smoothing, multi_label
         self.p, self.per_sample, self.partners = p, per_sample, partners
         self.normalize, self.dtype, self.ignore_index = normalize, dtype, ignore_index
+        self.rule, self.area_weight = rule, area_weight
         self.cross_rank, self.labels_getter, self.generator = cross_rank, labels_getter, generator
         self.mixup_enabled = True
 
@@ -141,6 +149,9 @@ class Mixer(nn.Module):
             self.keep("_std", self.normalize[1], "normalize's std")
         if self.ignore_index is not None:
             self.ignore_index = checks.integer(self.ignore_index, "ignore_index")
+        if self.rule is not None:
+            checks.choice(self.rule, "rule", RULES)
+        self.area_weight = checks.number(self.area_weight, "area_weight", 0, 1)
         ranks.check(self.cross_rank)
         check_getter(self.labels_getter)
         _generator(self.generator)
@@ -150,7 +161,7 @@ class Mixer(nn.Module):
         """A recipe for n samples; `size` (H, W) or (L,), `seen` what `look` found of their partners."""
         raise NotImplementedError
 
-    def look(self, images: Tensor) -> list[Tensor]:
+    def look(self, images: Tensor, evidence: Evidence | None) -> list[Tensor]:
         """What `draw` must know of the images, one row each."""
         return []
 
@@ -161,6 +172,7 @@ class Mixer(nn.Module):
         images: Any,
         labels: Any = ABSENT,
         *extras: Any,
+        evidence: Evidence | Tensor | None = None,
         generator: torch.Generator | None = None,
         seed: Tensor | int | None = None,
     ) -> Any:
@@ -176,6 +188,8 @@ class Mixer(nn.Module):
             What else is to be mixed by the same recipe, with the images' spatial size: floating point ones as the
             images are, integers as maps of labels, never averaged. `target.mix(x)` does the same later, and takes
             integers for pixels unless it is given an ignore_index.
+        evidence : Evidence, or Tensor, shape (N, h, w), optional
+            Where each unmixed image's object is, for a mixer with `rule`; it may also be the first of the extras.
         generator : torch.Generator, optional
             For this call; not under torch.compile. In a DataLoader's workers it is treated like the mixer's own.
         seed : Tensor, shape (), int64, or int, optional
@@ -193,31 +207,43 @@ class Mixer(nn.Module):
         kind, with the mixed images and the target in their places. See the class.
         """
         if self.cross_rank is False:
-            batch = self.checked(images, labels, extras, generator, seed)
+            batch = self.checked(images, labels, extras, evidence, generator, seed)
             plain = batch.images
             perm = self.draw_partners(batch.labels, batch.seed)
-            recipe = self.recipe(plain, perm, batch.seed)
-            target = self.target(batch.labels, _partners_of(batch.labels, perm), perm, recipe, plain)
+            recipe = self.recipe(plain, batch.evidence, perm, batch.seed)
+            weights = self.label_weights(batch.evidence, recipe, perm, plain)
+            target = self.target(batch.labels, _partners_of(batch.labels, perm), perm, recipe, weights, plain)
             mixed = self.apply_to_images(plain, recipe, perm)
             others = [self.apply_to_extra(extra, recipe, perm) for extra in batch.extras] if batch.extras else []
         else:
-            check = functools.partial(self.checked, images, labels, extras, generator, seed)
+            check = functools.partial(self.checked, images, labels, extras, evidence, generator, seed)
             batch, mixed, target, others = forward_across_ranks(self, check)
         return batch.returned(mixed, target, others)
 
-    def checked(self, images: Any, labels: Any, extras: tuple[Any, ...], generator: Any, seed: Any) -> Batch:
+    def checked(
+        self, images: Any, labels: Any, extras: tuple[Any, ...], evidence: Any, generator: Any, seed: Any
+    ) -> Batch:
         """The arguments of `forward` as they are worked on, and a seed; fail unless they fit."""
         self.use_options()
         inputs = None
+        wanted = evidence is None and (self.rule is not None or self.takes_evidence)
+        wanted = wanted or (evidence is None and any(isinstance(extra, Evidence) for extra in extras[:1]))
         if labels is ABSENT or not isinstance(labels, Tensor) or self.labels_getter != "default":
             inputs = Inputs(images if labels is ABSENT else (images, labels, *extras), self.labels_getter)
+            evidence = inputs.evidence() if wanted else evidence
             images, labels, (extras, names) = inputs.images, inputs.labels, inputs.along()
         elif extras:
+            if wanted:
+                evidence, *extras = extras
             names = [f"extras[{k}]" for k in range(len(extras))]
         plain, kind = self._checked_images(images)
         along = [self.check_extra(*one, plain) for one in zip(extras, names, strict=True)] if extras else []
         labels = _labels(labels, plain, self.num_classes, self.multi_label)
-        return Batch(plain, labels, self._seed(plain, generator, seed), along, images if kind else None, inputs)
+        shown = None
+        if evidence is not None or wanted:
+            shown = self.check_evidence(evidence, plain)
+        seed = self._seed(plain, generator, seed)
+        return Batch(plain, labels, seed, shown, along, images if kind else None, inputs)
 
     @property
     def is_checked(self) -> bool:
@@ -251,19 +277,22 @@ class Mixer(nn.Module):
             raise ValueError("labels must be (N,), integer, for partners of another class")
         return perm_of(seed, labels.shape[0], self.partners, labels)
 
-    def recipe(self, images: Tensor, perm: Tensor, seed: Tensor) -> Recipe:
+    def recipe(self, images: Tensor, evidence: Evidence | None, perm: Tensor, seed: Tensor) -> Recipe:
         """The recipe of the whole batch."""
         if self.looks == 0 or not self.mixup_enabled:
             seen = []
         elif self.per_sample:
-            seen = [found.index_select(0, perm) for found in self.look(images)]
+            seen = [found.index_select(0, perm) for found in self.look(images, evidence)]
         else:
-            seen = self.look_at_one(images, perm)
+            seen = self.look_at_one(images, evidence, perm)
         return self.rows(seed, images.shape[0], self.size(images), seen)
 
-    def look_at_one(self, images: Tensor, perm: Tensor) -> list[Tensor]:
+    def look_at_one(self, images: Tensor, evidence: Evidence | None, perm: Tensor) -> list[Tensor]:
         """What there is to know of the partner whose recipe serves the whole batch: the first one."""
-        return self.look(images.index_select(0, perm[:1])) if self.looks > 0 else []
+        if self.looks == 0:
+            return []
+        first = perm[:1]
+        return self.look(images.index_select(0, first), None if evidence is None else evidence[first])
 
     def rows(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
         """A recipe for each of n samples, or one for all of them, from what was seen of the first partner."""
@@ -283,14 +312,23 @@ class Mixer(nn.Module):
         dims = 3 if self.volume else 2 if images.ndim > 3 else 1 if images.ndim > 1 else 0
         return tuple(images.shape[images.ndim - dims :])
 
-    def target(self, y_a: Tensor, y_b: Tensor, perm: Tensor, recipe: Recipe, images: Tensor) -> MixTarget | Tensor:
+    def label_weights(self, evidence: Evidence | None, recipe: Recipe, perm: Tensor, images: Tensor) -> Tensor | None:
+        """The labels' weights (N, 3) by the rule; None: by area."""
+        if self.rule is None or evidence is None:
+            return None
+        size = None if recipe.box is None and recipe.mask is None else self.size(images)
+        return label_weights(evidence, recipe, perm, size, rule=self.rule, area_weight=self.area_weight)
+
+    def target(
+        self, y_a: Tensor, y_b: Tensor, perm: Tensor, recipe: Recipe, weights: Tensor | None, images: Tensor
+    ) -> MixTarget | Tensor:
         """What forward returns beside the images."""
-        if self.num_classes is not None and y_a.ndim == 1:  # classes: regression takes no num_classes
+        if self.num_classes is not None and y_a.ndim == 1 and weights is None:  # regression takes no num_classes
             return soft_labels(y_a, y_b, recipe.lam, self.num_classes, self.label_smoothing, LABEL_NAMES)
         whole = recipe.box is None and recipe.mask is None
         size = None if whole else self.size(images)
         where = {} if self.cross_rank is False else {"perm_in": "ranks", "ranks": members(group_of(self.cross_rank))}
-        target = MixTarget(y_a, y_b, recipe.lam, perm, *recipe[1:], image_size=size, **where)
+        target = MixTarget(y_a, y_b, recipe.lam, perm, *recipe[1:], image_size=size, weights=weights, **where)
         if self.num_classes is None:
             return target
         return target.soft(self.num_classes, self.label_smoothing, multi_label=self.multi_label)
@@ -332,6 +370,18 @@ class Mixer(nn.Module):
         if not pixels and self.ignore_index is None and self.blends:
             raise ValueError(f"ignore_index must be given to mix {name}, which is {extra.dtype}: where labels meet")
         return Extra(tv_tensors.plain(extra) if kind else extra, name, kind, extra)
+
+    def check_evidence(self, evidence: Any, images: Tensor) -> Evidence | None:
+        """Fail unless the evidence is what this mixer needs, for each of the images."""
+        if evidence is None:
+            if not self.mixup_enabled:
+                return None
+            raise ValueError(
+                "evidence must be given: mix(images, labels, evidence) with an Evidence or masks (N, h, w)"
+            )
+        if self.rule is None and not self.takes_evidence:
+            raise ValueError(f"evidence must not be given to {type(self).__name__} without rule, say rule='relative'")
+        return as_evidence(evidence).checked(images)
 
     def keep(self, name: str, value: Any, argument: str) -> None:
         """Remember one value per channel, for `kept`; not as a buffer, which `half()` would round."""

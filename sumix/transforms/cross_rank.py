@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from sumix.evidence.evidence import Evidence
 from sumix.ranks import agree, describe, gather, group_of
 from sumix.ranks import check as check_cross_rank
 from sumix.recipe import Recipe
@@ -35,10 +36,12 @@ def forward(mixer: Mixer, check: Callable[[], Batch]) -> tuple[Batch, Tensor, An
             raise ValueError("images must not require gradients with cross_rank: none flow between ranks")
         named = {extra.name: extra.plain for extra in own.extras}
         how = f"{type(mixer).__name__}(per_sample={mixer.per_sample}){'' if mixer.mixup_enabled else ' switched off'}"
+        if own.evidence is not None:
+            named |= {"evidence": own.evidence.map, "gate": own.evidence.gate}
         return f"{how}, {describe(images=own.images, labels=own.labels, **named)}", own
 
     batch = agree(bring, group)
-    images, labels, seed = batch[:3]
+    images, labels, seed, evidence = batch[:4]
     n, seed = images.shape[0], gather(seed.reshape(1), group)[0]  # the first rank's
     all_images, all_labels = gather(images, group), gather(labels, group)
     total, first = all_images.shape[0], dist.get_rank(group) * n
@@ -46,20 +49,29 @@ def forward(mixer: Mixer, check: Callable[[], Batch]) -> tuple[Batch, Tensor, An
 
     everyone = mixer.draw_partners(all_labels, seed)
     if mixer.per_sample:
-        seen = [gather(found, group).index_select(0, everyone) for found in mixer.look(images)]
+        seen = [gather(found, group).index_select(0, everyone) for found in mixer.look(images, evidence)]
     else:
-        seen = mixer.look_at_one(all_images, everyone)
+        seen = mixer.look_at_one(all_images, _map(lambda part: gather(part, group), evidence), everyone)
     recipe = mixer.rows(seed, total, mixer.size(images), seen).rows(mine)
     perm = everyone[mine].contiguous()
 
-    target = mixer.target(labels, all_labels.index_select(0, perm), perm, recipe, images)
     doubled, crossed = _doubled(recipe), torch.arange(2 * n, device=perm.device).roll(n)
+    both = _map(lambda part: _beside(part, gather(part, group), perm), evidence)
+    weights = mixer.label_weights(both, doubled, crossed, images)
+    weights = None if weights is None else weights[:n]
+    target = mixer.target(labels, all_labels.index_select(0, perm), perm, recipe, weights, images)
     mixed = mixer.apply_to_images(_beside(images, all_images, perm), doubled, crossed)[:n]
     others = []
     for extra in batch.extras:
         pair = extra._replace(plain=_beside(extra.plain, gather(extra.plain, group), perm))
         others.append(mixer.apply_to_extra(pair, doubled, crossed)[:n])
     return batch, mixed, target, others
+
+
+def _map(fn: Callable[[Tensor], Tensor], evidence: Evidence | None) -> Evidence | None:
+    if evidence is None:
+        return None
+    return Evidence(fn(evidence.map), None if evidence.gate is None else fn(evidence.gate))
 
 
 def _beside(own: Tensor, everyone: Tensor, perm: Tensor) -> Tensor:

@@ -25,6 +25,11 @@ SHARED = """\
     ignore_index : int, optional
         The label that integer tensors which are mixed along get where both images show through. Such tensors need it if
         the mixer may blend pixels.
+    rule : {"relative", "visible", "absolute", "uncertain"}, optional
+        Label by evidence instead of area: `mix(images, labels, evidence)` then takes an `Evidence`, or masks of the
+        unmixed images' objects, and the target has `weights`. See `MixTarget.relabel` for the rules.
+    area_weight : float
+        Share of the labels that stays by area with `rule`, 0 to 1.
     cross_rank : bool or torch.distributed.ProcessGroup
         Partners are drawn from all ranks of the default group, or of this one. Every rank must bring equally many
         samples, of one shape and dtype; otherwise all ranks raise a ValueError. Their hosts compare this at every call,

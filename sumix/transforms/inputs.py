@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils import _pytree
 
 from sumix import tv_tensors
+from sumix.evidence.evidence import Evidence
 
 ABSENT: Any = object()  # labels that were not given
 IMAGE_NAMES = ("image", "images", "pixel_values", "img", "imgs", "input", "inputs", "x", "video", "videos")
@@ -31,6 +32,7 @@ class Batch(NamedTuple):
     images: Tensor
     labels: Tensor
     seed: Tensor
+    evidence: Evidence | None
     extras: list[Extra]
     like: Tensor | None  # the images as they came, if they are torchvision's
     inputs: "Inputs | None"  # the container, if there was one
@@ -76,6 +78,7 @@ class Inputs:
         self.labels_at = self._labels() if labels_getter == "default" else self._found_by(labels_getter)
         self.images_at = self._images()
         self.images, self.labels = self.parts[self.images_at], self.parts[self.labels_at]
+        self.evidence_at: Path | None = None
 
     def _labels(self) -> Path:
         within: Path = ()
@@ -126,11 +129,22 @@ class Inputs:
             f"dimensions or more; got {[path[0] for path in self.parts]}"
         )
 
+    def evidence(self) -> Any:
+        """The part that is Evidence, or under the key "evidence", or the first after images and labels; else None."""
+        others = [path for path in self.parts if path not in (self.images_at, self.labels_at)]
+        kept = [path for path in others if isinstance(self.parts[path], Evidence)]
+        named = [path for path in others if path[-1] == "evidence"]
+        third = [] if isinstance(self.container, Mapping) else [path for path in others if len(path) == 1]
+        for path in (*kept, *named, *third):
+            self.evidence_at = path
+            return self.parts[path]
+        return None
+
     def along(self) -> tuple[list[Any], list[str]]:
         """The parts that are mixed like the images, and their names; what describes a sample is left out."""
         self.mixed_at: list[Path] = []
         for path, part in self.parts.items():
-            if path not in (self.images_at, self.labels_at) and _has_places(part):
+            if path not in (self.images_at, self.labels_at, self.evidence_at) and _has_places(part):
                 self.mixed_at.append(path)
         names = ["batch" + "".join(f"[{key!r}]" for key in path) for path in self.mixed_at]
         return [self.parts[path] for path in self.mixed_at], names

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sumix.evidence.evidence import Evidence
 from sumix.ops import checks, dispatch
 from sumix.ops.sample import sample_seed, sample_uniform
 from sumix.recipe import Recipe
@@ -14,8 +15,8 @@ from sumix.transforms.base import Mixer
 
 # What belongs to RandomMix, and may be given to its mixers if it is the same in all.
 COMMON = (
-    "num_classes", "label_smoothing", "multi_label", "partners", "normalize", "dtype", "ignore_index", "cross_rank",
-    "labels_getter",
+    "num_classes", "label_smoothing", "multi_label", "partners", "normalize", "dtype", "ignore_index", "rule",
+    "area_weight", "cross_rank", "labels_getter",
 )  # fmt: skip
 
 
@@ -91,11 +92,11 @@ class RandomMix(Mixer):
         """Which the mixers are, and how often their options were set."""
         return [(mixer, getattr(mixer, "_changes", 0)) for mixer in self.mixers]
 
-    def look(self, images: Tensor) -> list[Tensor]:
+    def look(self, images: Tensor, evidence: Evidence | None) -> list[Tensor]:
         """What the mixers must know of the images."""
-        return [found for mixer in self.mixers for found in mixer.look(images)]
+        return [found for mixer in self.mixers for found in mixer.look(images, evidence)]
 
-    def recipe(self, images: Tensor, perm: Tensor, seed: Tensor) -> Recipe:
+    def recipe(self, images: Tensor, evidence: Evidence | None, perm: Tensor, seed: Tensor) -> Recipe:
         """The recipe of the whole batch."""
         if not self.mixup_enabled:
             return self.untouched(images.shape[0], self.size(images), images.device)
@@ -104,13 +105,13 @@ class RandomMix(Mixer):
             which = int(self.choose(seeds[0], 1))
             if which < 0:
                 return self.untouched(images.shape[0], self.size(images), images.device)
-            return self.mixers[which].recipe(images, perm, seeds[which + 1])
-        seen = [found.index_select(0, perm) for found in self.look(images)]
+            return self.mixers[which].recipe(images, evidence, perm, seeds[which + 1])
+        seen = [found.index_select(0, perm) for found in self.look(images, evidence)]
         return self.rows(seed, images.shape[0], self.size(images), seen)
 
-    def look_at_one(self, images: Tensor, perm: Tensor) -> list[Tensor]:
+    def look_at_one(self, images: Tensor, evidence: Evidence | None, perm: Tensor) -> list[Tensor]:
         """What the mixers must know of each partner: those that look at one take the first."""
-        return [found.index_select(0, perm) for found in self.look(images)]
+        return [found.index_select(0, perm) for found in self.look(images, evidence)]
 
     def rows(self, seed: Tensor, n: int, size: tuple[int, ...], seen: list[Tensor]) -> Recipe:
         """A recipe for each of n samples, from the mixer chosen for it."""
@@ -129,6 +130,11 @@ class RandomMix(Mixer):
         super().check_images(images)
         for mixer in self.mixers:
             mixer.check_images(images)
+
+    @property
+    def takes_evidence(self) -> bool:
+        """Whether one of the mixers does."""
+        return any(mixer.takes_evidence for mixer in self.mixers)
 
     @property
     def blends(self) -> bool:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
+from sumix.evidence.evidence import Evidence
 from sumix.ops import checks
 from sumix.ops.saliency import ORDERS, saliency_peak
 from sumix.ops.sample import lam_of
@@ -89,7 +90,7 @@ class SaliencyMix(BoxMixer):
         if images.shape[1] not in (1, 3) or (images.shape[0] > 0 and 0 in images.shape[2:]):
             raise ValueError(f"images must be (N, 1, H, W) or (N, 3, H, W), with pixels, got {checks.shape(images)}")
 
-    def look(self, images: Tensor) -> list[Tensor]:
+    def look(self, images: Tensor, evidence: Evidence | None) -> list[Tensor]:
         """Each image's most salient pixel."""
         mean = std = None
         if self.mean is not None:
