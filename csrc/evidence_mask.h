@@ -25,7 +25,7 @@ static inline SUMIX_HD float sumix_soft_edge(float u, float from, float width)
 /* The mean of a mask whose sum is given in units of 2^-24. */
 static inline SUMIX_HD float sumix_mask_mean(int64_t sum, int64_t pixels)
 {
-  return (float)((double)sum / ((double)pixels * SUMIX_MASK_UNIT));
+  return (float)((double)sum / ((double)pixels * (double)SUMIX_MASK_UNIT));
 }
 
 #endif

@@ -230,6 +230,8 @@ class Generator:
             "resize": T("int64", each, ("below", 4)),
             "mask": mask,
             "seed": T("int64", (), ("wild",)),
+            "evidence": T("float32", (n, s["h"], s["w"]), pick.choice((("unit",), ("below", 3)))),
+            "paste": T("uint8", each, ("below", 2)),
             "grey": T("float32", (n, *side), pick.choice((spread, ("wild",), ("below", 3)))),
             "soft": T("int64", pick.choice((each, (0,))), ("below", 2)),
             "logits": T(self.dtype, (n, k), spread),
@@ -297,9 +299,9 @@ class Generator:
             return self.tokens if name == "tokens" else pick.random() < 0.5
         if kind == "float":
             unit = round(pick.random(), 3)
-            return {"alpha": pick.choice((unit, 1.0, 5.0)), "scale": 10 * unit, "max_soft": unit / 2, "high": 1.0}.get(
-                name, unit
-            )
+            known = {"alpha": pick.choice((unit, 1.0, 5.0)), "scale": 10 * unit, "max_soft": unit / 2, "high": 1.0}
+            known |= {"threshold": 0.5, "soft": 0.1 + unit / 2}
+            return known.get(name, unit)
         numbers = {**s, "size": s["height"] * s["width"], "num_classes": s["k"], "ignore_index": -100}
         numbers |= {"evidence": self.evidence, "frames": 1 if self.evidence == 2 else s["frames"]}
         return numbers.get(name, pick.randrange(3))

@@ -127,6 +127,8 @@ CALLS = {
     "cut_box": lambda t: ops.cut_box(t["lam"], t["box"][:, :2].clamp(max=SIDE[0] - 1), SIDE),
     "sample_top_k": lambda t: ops.sample_top_k(t["lam"], SIDE[0] * SIDE[1], max_soft=0.1, seed=t["seed"]),
     "mask_top_k": lambda t: ops.mask_top_k(t["grey"], t["k"]),
+    "evidence_mask": lambda t: ops.evidence_mask(t["mask"], SIDE, paste=t["lam"] < 0.8),
+    "evidence_mask, soft": lambda t: ops.evidence_mask(t["mask"][:, :3, :4], SIDE, soft=0.3),
     "fmix_mask": lambda t: ops.fmix_mask(t["lam"], SIDE, max_soft=0.1, seed=t["seed"]),
     "grid_mask": lambda t: ops.grid_mask(*ops.sample_grid(N, SIDE, seed=t["seed"]), t["lam"], SIDE),
     "smooth_mask": lambda t: ops.smooth_mask(*ops.sample_smooth(N, SIDE, seed=t["seed"]), SIDE),

@@ -96,6 +96,7 @@ def test_a_schedule_of_a_mixer_takes_two_graphs(make, name):
         lambda value, half, more: ops.sample_lam(9, more, p=value, seed=1),
         lambda value, half, more: ops.sample_box(9, (8, 9), kind="minmax", low=half, high=value, p=value, seed=1),
         lambda value, half, more: ops.sample_top_k(torch.full((9,), 0.5), 64, max_soft=half, seed=1),
+        lambda value, half, more: ops.evidence_mask(torch.linspace(0, 1, 18).view(2, 3, 3), (7, 8), threshold=value),
         lambda value, half, more: ops.semantic_distance(torch.ones(N, K), torch.eye(N, K), Y, scale=more),
         lambda value, half, more: ops.masked_similarity(
             torch.linspace(0, 1, N * 12).view(N, 3, 2, 2), PERM, torch.full((N,), 0.5), min_contrast=value

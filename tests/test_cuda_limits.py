@@ -41,6 +41,7 @@ WRONG = [
     ("sample_top_k", "lam", float("nan"), "lam"),
     ("mask_top_k", "k", 521, "k"),
     ("mask_top_k", "k", -1, "k"),
+    ("evidence_mask", "mask", -0.5, "evidence"),
     ("semantic_distance", "y", 10, "masked"),
     ("semantic_distance", "y", -2, "masked"),
     ("masked_similarity", "perm", 9, "perm"),

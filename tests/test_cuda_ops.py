@@ -183,6 +183,7 @@ OPCHECKED = {
     "sample_perm": lambda t: (t["seed"], t["y"], N, 2),
     "sample_top_k": lambda t: (t["seed"], t["lam"], 520, 0.1),
     "mask_top_k": lambda t: (t["grey"], t["k"], t["k"][:0]),
+    "evidence_mask": lambda t: (t["mask"], t["y"].to(torch.uint8) % 2, 9, 20, False, 0.3, 0.2),
     "uncertainty": lambda t: (t["z"].requires_grad_(),),
     "semantic_distance": lambda t: (t["z"], t["r"], t["y"], 1.0, False),
     "soft_labels": lambda t: (t["y"], t["y"], t["lam"], K, 0.1),

@@ -193,6 +193,8 @@ CALLS = {
     "sample_top_k": lambda x, i, f: ops.sample_top_k(f, 520, max_soft=0.1),
     "mask_top_k": lambda x, i, f: ops.mask_top_k(x[:, 0], i, i),
     "mask_top_k, hard": lambda x, i, f: ops.mask_top_k(x[:, 0], i),
+    "evidence_mask": lambda x, i, f: ops.evidence_mask(x[:, 0], (20, 26), paste=i > 0),
+    "evidence_mask, soft": lambda x, i, f: ops.evidence_mask(x[:, 0, :3, :4], (20, 26), soft=0.1),
     "fmix_mask": lambda x, i, f: ops.fmix_mask(f, (20, 26)),
     "grid_mask": lambda x, i, f: ops.grid_mask(*ops.sample_grid(N, (20, 26), device=GPU), f, (20, 26)),
     "smooth_mask": lambda x, i, f: ops.smooth_mask(*ops.sample_smooth(N, (20, 26), device=GPU), (20, 26)),
