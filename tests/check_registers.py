@@ -49,6 +49,7 @@ KERNELS = {
     "loss_scale": Kernel(),
     "loss_scale_samples": Kernel(50, 256, "a thread loads 16 bytes of three rows at once"),
     "mask_cut": Kernel(12, 40960, "an image lies in shared memory; 1024 threads where it does not"),
+    "evidence_mask_cut": Kernel(62, 0, "64-bit coordinates; what takes time is writing the mask"),
     "mask_sample": Kernel(75),
     "masked_similarity_shares": Kernel(12, 0, "64-bit edges of cells; a few microseconds in all"),
     "masked_similarity_many_places": Kernel(25, 32000, "a thread has several loads under way"),

@@ -26,7 +26,7 @@ ROUNDED = re.compile(r"(add|sub|mul|div|rcp|sqrt)\.rn\.f(32|64)")
 WITHOUT_ROUNDING = re.compile(r"(ld|st|mov|selp|setp|abs|neg|min|max)\.[\w.]+")
 CONVERSION = re.compile(r"cvt(\.rn|\.r[nzmp]i)?(\.(b?f16|f32|f64|[su](8|16|32|64))){2}")
 FUSED = re.compile(r"fma\.rn\.f32")
-ASKED_FOR = {"mix_inplace", "mix_normalize", "mix_resize"}  # fmaf() is written there
+ASKED_FOR = {"evidence_mask", "mix_inplace", "mix_normalize", "mix_resize"}  # fmaf() is written there
 
 
 def inexact(ptx: str, *others: re.Pattern) -> list[str]:
