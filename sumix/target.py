@@ -133,7 +133,7 @@ class MixTarget(Rows):
             raise TypeError(f"y_a must be classes, got numbers, {self.y_a.dtype}, which target.blend() mixes")
         y_a = checks.indices(self.y_a, "y_a", self.lam, "lam")
         y_b = checks.indices(self.y_b, "y_b", self.lam, "lam")
-        lam = checks.ratios(self.label_lam, "lam", y_a, "y_a", torch.float32)
+        lam = checks.ratios(self.lam, "lam", y_a, "y_a", torch.float32)
         if self.weights is None:
             return soft_labels(y_a, y_b, lam, num_classes, smoothing)
         own, partner, rest = self._weights()
@@ -228,7 +228,7 @@ class MixTarget(Rows):
                 )
         y_a = checks.floating(self.y_a, "y_a")
         y_b = checks.like(self.y_b, "y_b", y_a, "y_a")
-        lam = checks.ratios(self.lam, "lam", y_a, "y_a", y_a.dtype).view(-1, *[1] * (y_a.ndim - 1))
+        lam = checks.ratios(self.label_lam, "lam", y_a, "y_a", y_a.dtype).view(-1, *[1] * (y_a.ndim - 1))
         return torch.where(lam == 1, y_a, torch.where(lam == 0, y_b, lam * y_a + (1 - lam) * y_b))
 
     def mix(self, x: Tensor, *, ignore_index: int | None = None) -> Tensor:

@@ -210,11 +210,13 @@ def _common(mixers: list[Mixer], given: dict[str, Any]) -> dict[str, Any]:
     plain, taken = options.defaults(Mixer), dict(given)
     for name in COMMON:
         values = [getattr(mixer, name) for mixer in mixers]
-        if all(options.alike(value, plain[name]) for value in values):
+        untouched = [options.defaults(type(mixer))[name] for mixer in mixers]
+        if name in given and all(map(options.alike, values, untouched)):
             continue
         if name in given or not all(options.alike(value, values[0]) for value in values):
             raise ValueError(f"{name} must be given to RandomMix alone, or be the same in all of its mixers")
-        taken[name] = values[0]
+        if not options.alike(values[0], plain[name]):
+            taken[name] = values[0]
     return taken
 
 
