@@ -366,3 +366,14 @@ def test_roofline_prints_every_kernel(monkeypatch, capsys):
         times
     )
     assert all(float(word) >= 0 for word in times["mix_box"][6:9])
+
+
+def test_the_published_regulariser_is_next_to_nothing():
+    from benchmarks import regulariser
+
+    setting = regulariser.SETTINGS[0]
+    published, area = (
+        regulariser.shares(setting, regulariser.RATIOS[name], (0, 5)) for name in list(regulariser.RATIOS)[::2]
+    )
+    assert all(0 <= share < 1e-5 for share in published)
+    assert all(1e-3 < share < 1 for share in area)
