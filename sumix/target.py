@@ -159,7 +159,9 @@ class MixTarget(Rows):
         total = own + partner
         return torch.where(total == 0, self.lam.unsqueeze(1), own / total).squeeze(1)
 
-    def relabel(self, evidence: Evidence | Tensor, rule: str = "relative", *, area_weight: float = 0.0) -> MixTarget:
+    def relabel(
+        self, evidence: Evidence | Tensor, rule: str = "relative", *, area_weight: float = 0.0, of: str = "images"
+    ) -> MixTarget:
         r"""The same mix, its labels weighted by what it shows of each image's evidence.
 
         With M the share of each cell of the map that the mix keeps of the own image, A its mean, w the gates, and s, s'
@@ -184,6 +186,9 @@ class MixTarget(Rows):
         rule : {"relative", "visible", "absolute", "uncertain"}
         area_weight : float
             Share of the weights that stays by area, 0 to 1.
+        of : {"images", "mixed"}
+            Whose evidence it is: that of the unmixed images, or of the mixed ones, whose map then stands for s and s'
+            both, as in TransMix.
 
         Returns
         -------
@@ -198,12 +203,15 @@ class MixTarget(Rows):
         References
         ----------
         "visible": Huang et al., "SnapMix", arXiv 2012.04846. "absolute": OA-CutMix, arXiv 2606.04820.
+        `of="mixed"`: Chen et al., "TransMix", arXiv 2111.09833.
         """
         check_partners(self, "MixTarget.relabel")
         checks.batch(self.lam, "lam")
         given = as_evidence(evidence).checked(self.lam)
         recipe = Recipe(self.lam, self.box, self.mask, self.resize)
-        weights = label_weights(given, recipe, self.perm, self.image_size, rule=rule, area_weight=area_weight)
+        itself = checks.choice(of, "of", ("images", "mixed")) == 1
+        perm = torch.arange(len(self), device=self.lam.device) if itself else self.perm
+        weights = label_weights(given, recipe, perm, self.image_size, rule=rule, area_weight=area_weight)
         return replace(self, weights=weights)
 
     def blend(self) -> Tensor:
