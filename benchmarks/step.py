@@ -1,0 +1,167 @@
+"""One training step of every method that the study and the demo compare."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import sumix
+from benchmarks.nets import NarrowResNet
+from sumix import Mixer, MixTarget, SUMixHead, SUMixLoss, forward_pair
+from sumix.evidence import Evidence
+from sumix.reference.foreground import foreground
+
+ALPHA = {"CutMix": 0.2, "SaliencyMix": 0.2, "FMix": 0.2, "ResizeMix": 1.0, "MixUp": 10.0}  # the papers'
+MOMENTUM = 0.1  # of the running mean of feature vectors
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way to train.
+
+    Attributes
+    ----------
+    about : str
+        What tables call it.
+    mixer : str or None
+        A class of sumix.
+    evidence : {"area", "network", "true"}
+        What labels follow, and where ForegroundMix cuts: pixels, the maps of the network that is being trained, or the
+        true masks.
+    rule : str
+        From what is visible to the labels' weights.
+    p : float
+        Probability of mixing, for each sample.
+    smoothing : float
+        Label smoothing.
+    kind : {"plain", "published", "regmixup", "area labels", "wrong masks"}
+        The published SUMix loss; RegMixup's sum of the raw and the mixed batch's losses; two controls of ForegroundMix:
+        its pastes labelled by area, and pastes through the mask of another image's object, labelled by evidence.
+    longer : float
+        How many times as many steps as the others.
+    """
+
+    about: str
+    mixer: str | None = None
+    evidence: str = "area"
+    rule: str = "relative"
+    p: float = 1.0
+    smoothing: float = 0.0
+    kind: str = "plain"
+    longer: float = 1.0
+
+
+def _rows() -> dict[str, Row]:
+    """Every row by its key; "-ls" are the same with label smoothing."""
+    rows = {
+        "none": Row("no mixing"),
+        "none-2x": Row("no mixing, twice as long", longer=2.0),
+        "cutmix": Row("CutMix, area", "CutMix"),
+        "cutmix-half": Row("CutMix, area, p 0.5", "CutMix", p=0.5),
+        "saliencymix": Row("SaliencyMix, area", "SaliencyMix"),
+        "fmix": Row("FMix, area", "FMix"),
+        "resizemix": Row("ResizeMix, area", "ResizeMix"),
+        "published": Row("CutMix + published SUMix", "CutMix", kind="published"),
+        "cutmix-fg": Row("CutMix, foreground", "CutMix", "network"),
+        "cutmix-fg-uncertain": Row("CutMix, foreground, uncertain", "CutMix", "network", "uncertain"),
+        "cutmix-fg-half": Row("CutMix, foreground, p 0.5", "CutMix", "network", p=0.5),
+        "cutmix-true": Row("CutMix, true masks", "CutMix", "true"),
+        "regmixup": Row("RegMixup", "MixUp", kind="regmixup"),
+        "fgmix": Row("ForegroundMix", "ForegroundMix", "network", p=0.5),
+        "fgmix-true": Row("ForegroundMix, true masks", "ForegroundMix", "true", p=0.5),
+        "fgmix-area": Row("ForegroundMix's pastes, area", "ForegroundMix", "network", p=0.5, kind="area labels"),
+        "fgmix-wrong": Row("pastes of another's mask", "ForegroundMix", "network", p=0.5, kind="wrong masks"),
+    }
+    smooth = {
+        f"{key}-ls": Row(**{**vars(row), "about": f"{row.about}, smoothing", "smoothing": 0.1})
+        for key, row in rows.items()
+        if row.kind != "published"
+    }
+    return rows | smooth
+
+
+ROWS = _rows()
+
+
+class Step:
+    """The loss of one batch, by a row's method.
+
+    Parameters
+    ----------
+    row : Row
+        The method.
+    model : NarrowResNet
+        In training mode; the published loss needs a SUMixHead as its `fc`, which `network` gives it.
+    num_classes : int
+        K.
+    statistics : dict
+        `mean` and `std` of the images, for mixers that look at pixels.
+    """
+
+    def __init__(self, row: Row, model: nn.Module, num_classes: int, statistics: dict[str, Any]) -> None:
+        self.row, self.model, self.num_classes = row, model, num_classes
+        self.mix = None if row.mixer is None else mixer(row, statistics)
+        self.criterion = SUMixLoss(ratio="published", weighting="batch") if row.kind == "published" else None
+        self.mean: Tensor | None = None
+
+    @torch.no_grad()
+    def network_evidence(self, images: Tensor) -> Evidence:
+        """Where the network that is being trained sees each image's object."""
+        self.model.eval()
+        fine = self.model.stages[:4](self.model.stem(images))
+        found, gate, means = foreground(self.model.stages[4:](fine), fine, mean=self.mean)
+        self.model.train()
+        now = means.mean(dim=0)
+        self.mean = now if self.mean is None else self.mean.lerp(now, MOMENTUM)
+        return Evidence(found, gate)
+
+    def mixed(self, images: Tensor, labels: Tensor, masks: Tensor | None, seed: int) -> tuple[Tensor, MixTarget]:
+        """Mixed images and their target."""
+        row = self.row
+        if row.evidence == "area":
+            return self.mix(images, labels, seed=seed)
+        evidence = self.network_evidence(images) if row.evidence == "network" else Evidence(masks, None)
+        if row.kind == "wrong masks":
+            others = torch.arange(len(labels)).roll(1)
+            mixed, target = self.mix(images, labels, evidence[others], seed=seed)
+            return mixed, target.relabel(evidence, row.rule)
+        return self.mix(images, labels, evidence, seed=seed)
+
+    def __call__(self, images: Tensor, labels: Tensor, masks: Tensor | None, seed: int) -> Tensor:
+        """The loss; equal seeds give equal partners and boxes whatever the row."""
+        smoothing = self.row.smoothing
+        if self.mix is None:
+            return F.cross_entropy(self.model(images), labels, label_smoothing=smoothing)
+        mixed, target = self.mixed(images, labels, masks, seed)
+        if self.criterion is not None:
+            return self.criterion(*forward_pair(self.model, mixed, images, in_turn=True), target)
+        soft = target.soft(self.num_classes, smoothing)
+        if self.row.kind == "regmixup":
+            of_mixed, of_raw = forward_pair(self.model, mixed, images)
+            return F.cross_entropy(of_raw, labels, label_smoothing=smoothing) + F.cross_entropy(of_mixed, soft)
+        return F.cross_entropy(self.model(mixed), soft)
+
+
+def mixer(row: Row, statistics: dict[str, Any]) -> Mixer:
+    """The row's mixer."""
+    options: dict[str, Any] = {"p": row.p}
+    if row.mixer == "ForegroundMix":
+        options["rule"] = row.rule if row.kind == "plain" else None
+    else:
+        options["alpha"] = ALPHA[row.mixer]
+        options["rule"] = None if row.evidence == "area" else row.rule
+    if row.mixer == "SaliencyMix":
+        options |= statistics
+    return getattr(sumix, row.mixer)(**options)
+
+
+def network(row: Row, num_classes: int, width: int) -> NarrowResNet:
+    """A fresh network; each row's starts from the same weights if torch's generator is in the same state."""
+    model = NarrowResNet(num_classes, width)
+    if row.kind == "published":
+        head = SUMixHead(model.fc.in_features, num_classes)
+        head.classifier.load_state_dict(model.fc.state_dict())
+        model.fc = head
+    return model
