@@ -1,286 +1,168 @@
-"""Trains a narrow ResNet on real photographs without mixing, with CutMix and with CutMix + SUMix: minutes on a CPU.
+"""Shows in minutes what labels by area do, and labels by evidence: a handful of small networks, trained on a CPU.
 
     python -m benchmarks.demo             # from the repository's root; or, from anywhere, python benchmarks/demo.py
-    python -m benchmarks.demo --quick     # half a minute
+    python -m benchmarks.demo --quick     # one seed, a fifth of the steps
 
-Prints a table and writes results.json, curves.png and pairs.png. Ctrl-C keeps the rows that are finished. A smoke test
-with real pixels, no benchmark of accuracy: photographs.py says what the images are.
+Objects at random places on photographs, from files of scikit-image's and scikit-learn's wheels (composites.py), so that
+the true labels are known. Every row of a seed starts from the same weights and sees the same batches, partners and
+boxes. Prints a table and writes runs.jsonl, accuracy.png, pairs.png and evidence.png. Ctrl-C keeps the finished runs.
 """
 
 import argparse
-import copy
 import json
-import platform
-import statistics
+import multiprocessing
+import os
+import signal
 import sys
 import textwrap
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 # Run as a file, not with -m, it finds its neighbours, and a sumix that is built in place, only with this.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 try:
     from tqdm import tqdm
 
-    from benchmarks import figures
-    from benchmarks.photographs import Photographs, load
+    from benchmarks import figures, study
 except ModuleNotFoundError as error:
     sys.exit(f"demo: {error}: pip install '.[demo]' installs what the demo needs")
 
-from benchmarks.calibration import expected_calibration_error
-from benchmarks.nets import NarrowResNet
-from sumix import CutMix, SUMixHead, SUMixLoss, capture_features
+from benchmarks.step import ROWS, Step, network
+from sumix import CutMix, ForegroundMix, SUMixLoss
+from sumix.evidence import Evidence
 
-BATCH = 60
-MAX_LR, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 5e-4
-TIMED_STEPS = 10
+SET = "wheels"
+KEYS = ("none", "none-ls", "cutmix", "published", "cutmix-fg", "fgmix-ls")
+SHOWN = ("published", "fgmix-ls")  # whose networks of the first seed the figures look through
+FIRST = 21  # of the seeds
 INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
-FILES = ("results.json", "curves.png", "pairs.png")
-PART = "results.json.part"
+RUNS, FIGURES = "runs.jsonl", ("accuracy.png", "pairs.png", "evidence.png")
 
-IMAGES = (
-    "{classes} photographs that scikit-image and scikit-learn ship; a class is one photograph. {train} training crops "
-    "come from the left 60 % of each, {test} test crops from the right 40 %: no pixel is in both. This is instance "
-    "recognition on a small set, a smoke test with real pixels, and no claim of accuracy: a row run again with another "
-    "seed or number of threads moved by 2 to 4 points of top-1, so a gap of a few points between rows means nothing."
+ABOUT = (
+    "{images} composites for training and {tests} for each test: eleven objects, cut out of photographs, at random "
+    "places on other photographs, covering about a quarter of the frame. New backgrounds: photographs that no training "
+    "image shows. CutMix draws lam from Beta(0.2, 0.2) for every batch; ForegroundMix pastes into half of the images."
 )
 COLUMNS = (
-    "top-1 and ECE (15 bins): on the test crops after the last epoch. seconds: all training steps, without evaluation; "
-    "SUMix runs the network a second time, on the unmixed images. sumix share: what mixing and the SUMix loss, forward "
-    f"and backward, take of a step's wall-clock time (median of {TIMED_STEPS} steps timed after training)."
+    "top-1 and ECE (15 bins) after the last step, mean over seeds +- standard error; differences are taken seed by "
+    "seed. Smoothing is label smoothing of 0.1. Seconds are those of training, one thread a run."
 )
 
 
-@dataclass(frozen=True)
-class Row:
-    """One way to train: with CutMix or without, with the arguments of a SUMixLoss or with cross entropy."""
-
-    name: str
-    mixes: bool = False
-    sumix: dict[str, str] | None = None
+def setting_of(options: argparse.Namespace) -> study.Setting:
+    """The data set, trained on for as long as asked."""
+    return replace(study.SETTINGS[SET], image_steps=options.image_steps)
 
 
-ROWS = (
-    Row("no mixing"),
-    Row("CutMix", mixes=True),
-    Row("CutMix + SUMix (published)", mixes=True, sumix={"ratio": "published", "weighting": "batch"}),
-    Row("CutMix + SUMix (semantic)", mixes=True, sumix={"ratio": "semantic", "weighting": "sample"}),
-    Row("CutMix + SUMix (feature)", mixes=True, sumix={"ratio": "feature", "weighting": "sample"}),
-)
+def work(key: str, seed: int, setting: study.Setting, weights: Path | None) -> dict[str, Any]:
+    """One run, in a process of its own; keeps the network's weights where the figures want them."""
+    torch.set_num_threads(1)
+    model, found = study.train(ROWS[key], setting, seed, study.load(setting, seed, None))
+    if weights is not None:
+        torch.save(model.state_dict(), weights)
+    return study.line(SET, key, seed, found, setting)
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """Training loss (each row's own objective, mean over the epoch), and cross entropy and top-1 on the test crops."""
-
-    loss: float
-    test_cross_entropy: float
-    test_top1: float  # %
+def ignore_ctrl_c() -> None:
+    """Leave Ctrl-C, which a terminal sends to all processes of a job, to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-@dataclass(frozen=True)
-class Result:
-    """A finished row of the table."""
+def train(options: argparse.Namespace) -> bool:
+    """All runs, several at a time; whether they are finished."""
+    seeds = range(FIRST, FIRST + options.seeds)
+    tasks = [(key, seed) for seed in seeds for key in KEYS]
+    spawn = multiprocessing.get_context("spawn")
+    done = 0
+    with (options.out / RUNS).open("w") as file:
+        pool = ProcessPoolExecutor(options.jobs, spawn, ignore_ctrl_c)
+        try:
+            runs = []
+            for key, seed in tasks:
+                weights = options.out / f"{key}.pt" if key in SHOWN and seed == FIRST else None
+                runs.append(pool.submit(work, key, seed, setting_of(options), weights))
+            with tqdm(total=len(runs), unit="run", disable=not options.progress) as bar:
+                for finished in as_completed(runs):
+                    run = finished.result()
+                    file.write(json.dumps(run) + "\n")
+                    file.flush()
+                    done += 1
+                    bar.update()
+                    if not options.progress:
+                        print(f"{ROWS[run['row']].about}, seed {run['seed']}: top-1 {run['top1']:.1f} %", flush=True)
+        except KeyboardInterrupt:
+            print(f"\nInterrupted: {done} of {len(tasks)} runs are finished.")
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
+    return done == len(tasks)
 
-    name: str
-    top1: float  # %
-    ece: float  # %
-    seconds: float
-    sumix_share: float  # %
-    epochs: list[Epoch]
+
+def trained(key: str, options: argparse.Namespace) -> nn.Module | None:
+    """The first seed's network of a row, for evaluation; None if that run was not finished."""
+    file = options.out / f"{key}.pt"
+    if not file.exists():
+        return None
+    setting = setting_of(options)
+    model = network(ROWS[key], setting.classes, setting.width)
+    model.load_state_dict(torch.load(file, weights_only=True))
+    return model.eval()
 
 
-class Method(NamedTuple):
-    """What a row trains with: `mix` is None without mixing; `criterion` is cross entropy or a SUMixLoss."""
-
-    model: nn.Module
-    mix: Callable | None
-    criterion: Callable
-    two_passes: bool  # whether the criterion wants the network's output for the raw images too
-
-    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The loss of one batch."""
-        if self.mix is None:
-            return self.criterion(self.model(images), labels)
-        mixed, target = self.mix(images, labels)
-        if self.two_passes:
-            return self.criterion(self.model(mixed), self.model(images), target)
-        return self.criterion(self.model(mixed), target)
-
-
-def build(row: Row, num_classes: int, width: int, seed: int) -> Method:
-    """The row's method; every row's network starts from the same weights."""
-    torch.manual_seed(seed)
-    model = NarrowResNet(num_classes, width)
-    generator = torch.Generator().manual_seed(seed)
-    if row.sumix is not None:
-        head = SUMixHead(model.fc.in_features, num_classes)
-        head.classifier.load_state_dict(model.fc.state_dict())
-        model.fc = head
-        if row.sumix["ratio"] == "feature":
-            capture_features(model)  # of stages: 4x4 places of a 32x32 image
-        return Method(model, CutMix(alpha=1.0, generator=generator), SUMixLoss(gamma=0.5, **row.sumix), True)
-    mix = CutMix(alpha=1.0, num_classes=num_classes, generator=generator) if row.mixes else None
-    return Method(model, mix, F.cross_entropy, False)
+def pixels(images: Tensor) -> Tensor:
+    """Images as they are drawn: (N, H, W, 3) in [0, 1]."""
+    return (images * study.STD + study.MEAN).clamp(0, 1).permute(0, 2, 3, 1)
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Photographs) -> tuple[float, float, float]:
-    """Top-1 (%), ECE (%) and cross entropy on the test crops."""
-    model.eval()
-    logits = model(data.test_images)
-    model.train()
-    top1 = (logits.argmax(dim=1) == data.test_labels).double().mean().item()
-    ece = expected_calibration_error(logits.softmax(dim=1), data.test_labels)
-    return 100 * top1, 100 * ece, F.cross_entropy(logits, data.test_labels).item()
+def draw_pairs(data: study.Split, names: list[str], options: argparse.Namespace, count: int = 6) -> None:
+    """The first pairs of a batch of test images, mixed by CutMix and by ForegroundMix, and the labels that each way of
+    making them gives, as far as the networks for it are there."""
+    batch = study.Split(*(None if part is None else part[:50] for part in data))
+    step = Step(ROWS["fgmix-ls"], trained("fgmix-ls", options), setting_of(options).classes, {})
+    seen, truth = step.network_evidence(batch.images), Evidence(batch.masks)
+    mixed, target = CutMix(alpha=1.0)(batch.images, batch.labels, seed=options.seeds)
+    weights = {"area": target.lam}
+    published = trained("published", options)
+    if published is not None:
+        criterion = SUMixLoss(gamma=0.0, ratio="published", return_parts=True)
+        weights["SUMix, published"] = criterion(published(mixed), published(batch.images), target)[1].lam
+    weights |= {"foreground": target.relabel(seen).label_lam, "true masks": target.relabel(truth).label_lam}
+    pasted, of_pasted = ForegroundMix(p=1.0)(batch.images, batch.labels, seen, seed=options.seeds)
+    with_paste = {"foreground": of_pasted.label_lam, "true masks": of_pasted.relabel(truth).label_lam}
+    differ = (target.y_a != target.y_b) & (target.lam > 0.15) & (target.lam < 0.85) & (of_pasted.lam < 1)
+    chosen = differ.nonzero().squeeze(1)[:count]
+    partner = target.perm[chosen]
 
+    def rows(ways: dict[str, Tensor]) -> dict[str, list[float]]:
+        return {way: lam[chosen].tolist() for way, lam in ways.items()}
 
-def sumix_share(method: Method, data: Photographs, order: Tensor) -> float:
-    """Percentage of a training step that mixing and the SUMix loss take, forward and backward; trains a copy.
-
-    The loss's backward is told apart from the network's by cutting the graph at the network's outputs.
-    """
-    if method.mix is None:
-        return 0.0
-    model = copy.deepcopy(method.model)
-    optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=MOMENTUM)
-    shares = []
-    for rows in order.split(BATCH)[:TIMED_STEPS]:
-        images, labels = data.train_images[rows], data.train_labels[rows]
-        start = time.perf_counter()
-        mixed, target = method.mix(images, labels)
-        ours = time.perf_counter() - start
-        optimizer.zero_grad()
-        if method.two_passes:
-            both = [model(mixed), model(images)]
-            outputs = [tensor for output in both for tensor in (output.logits, output.uncertainty)]
-            cut = [tensor.detach().requires_grad_() for tensor in outputs]
-            both = [
-                replace(output, logits=z, uncertainty=u) for output, z, u in zip(both, cut[::2], cut[1::2], strict=True)
-            ]
-            begin = time.perf_counter()
-            method.criterion(*both, target).backward()
-            ours += time.perf_counter() - begin
-            reached = [(tensor, leaf.grad) for tensor, leaf in zip(outputs, cut, strict=True) if leaf.grad is not None]
-            torch.autograd.backward(*zip(*reached, strict=True))
-        else:
-            method.criterion(model(mixed), target).backward()
-        optimizer.step()
-        shares.append(ours / (time.perf_counter() - start))
-    return 100 * statistics.median(shares)
-
-
-def train(row: Row, data: Photographs, options: argparse.Namespace) -> tuple[Result, Method]:
-    """Trains one row and measures it; batches come in the same order for every row."""
-    method = build(row, len(data.classes), options.width, options.seed)
-    optimizer = torch.optim.SGD(
-        method.model.parameters(), MAX_LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True
+    shown = figures.Pairs(
+        *(pixels(images) for images in (batch.images[chosen], batch.images[partner])),
+        [names[label] for label in batch.labels[chosen].tolist()],
+        [names[label] for label in batch.labels[partner].tolist()],
+        {"CutMix": (pixels(mixed[chosen]), rows(weights)), "ForegroundMix": (pixels(pasted[chosen]), rows(with_paste))},
     )
-    shuffle = torch.Generator().manual_seed(options.seed)
-    count = len(data.train_labels)
-    steps = options.epochs * -(-count // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, MAX_LR, total_steps=steps)
-    seconds, epochs = 0.0, []
-    bar = tqdm(total=steps, desc=f"{row.name:26}", unit="step", disable=not options.progress)
-    with bar:
-        for _ in range(options.epochs):
-            order = torch.randperm(count, generator=shuffle)
-            start, losses = time.perf_counter(), []
-            for rows in order.split(BATCH):
-                loss = method.loss(data.train_images[rows], data.train_labels[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                losses.append(loss.item())
-                bar.update()
-            seconds += time.perf_counter() - start
-            top1, ece, cross_entropy = evaluate(method.model, data)
-            epochs.append(Epoch(sum(losses) / len(losses), cross_entropy, top1))
-            bar.set_postfix_str(f"loss {epochs[-1].loss:.2f}, test top-1 {top1:.1f} %")
-    return Result(row.name, top1, ece, seconds, sumix_share(method, data, order), epochs), method
+    figures.pairs(shown, options.out / "pairs.png")
 
 
 @torch.no_grad()
-def mixed_pairs(trained: list[tuple[Row, Method]], data: Photographs, seed: int, count: int = 6) -> figures.Pairs:
-    """The first `count` CutMix pairs of a batch of test crops, and the ratio that each SUMix row's network gives them.
-
-    Taken are pairs of two photographs not shown yet; neither crop is nearly flat (sky) or covers more than 85 % of the
-    mix. A whole batch is mixed, because the published ratio depends on its size.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.randperm(len(data.test_labels), generator=generator)[:BATCH]
-    images, labels = data.test_images[rows], data.test_labels[rows]
-    mixed, target = CutMix(alpha=1.0, generator=generator)(images, labels)
-    learned = {}
-    for row, method in trained:
-        method.model.eval()
-        features = method.model.stages(method.model.stem(images))
-        criterion = SUMixLoss(**{**row.sumix, "gamma": 0.0}, return_parts=True)
-        _, parts = criterion(method.model(mixed), method.model(images), target, features=features)
-        learned[f"SUMix ({row.sumix['ratio']})"] = parts.lam
-    textured = images.std((2, 3)).mean(1) > 0.3
-    shown = textured & textured[target.perm] & (target.y_a != target.y_b) & (target.lam > 0.15) & (target.lam < 0.85)
-    chosen, seen = [], set()
-    for i in shown.nonzero().squeeze(1).tolist():
-        photographs = {int(target.y_a[i]), int(target.y_b[i])}
-        if len(chosen) < count and not seen & photographs:
-            chosen.append(i)
-            seen |= photographs
-
-    def pixels(batch: Tensor) -> Tensor:
-        return (batch[chosen] * data.std + data.mean).clamp(0, 1).permute(0, 2, 3, 1)
-
-    return figures.Pairs(
-        own=pixels(images),
-        partner=pixels(images[target.perm]),
-        mixed=pixels(mixed),
-        own_names=[data.classes[y] for y in target.y_a[chosen].tolist()],
-        partner_names=[data.classes[y] for y in target.y_b[chosen].tolist()],
-        ratios={"by area": target.lam[chosen].tolist()} | {name: lam[chosen].tolist() for name, lam in learned.items()},
-    )
-
-
-def table(results: list[Result]) -> str:
-    """The finished rows as text."""
-    lines = [f"{'':28}{'top-1 %':>9}{'ECE %':>8}{'seconds':>9}{'sumix share %':>15}"]
-    for r in results:
-        lines.append(f"{r.name:28}{r.top1:9.1f}{r.ece:8.1f}{r.seconds:9.1f}{r.sumix_share:15.1f}")
-    return "\n".join(lines)
-
-
-def write_results(results: list[Result], data: Photographs, options: argparse.Namespace, about: str) -> None:
-    """Writes results.json in one step: a reader, or Ctrl-C, never meets half a file."""
-    try:
-        sumix_version = version("sumix")
-    except PackageNotFoundError:  # run from a checkout that is built in place
-        sumix_version = "not installed"
-    record = {
-        "about": about,
-        "columns": COLUMNS,
-        "complete": len(results) == len(ROWS),
-        "rows": [asdict(result) for result in results],
-        "classes": data.classes,
-        "train_crops": len(data.train_labels),
-        "test_crops": len(data.test_labels),
-        "epochs": options.epochs,
-        "width": options.width,
-        "seed": options.seed,
-        "threads": options.threads,
-        "batch": BATCH,
-        "versions": {"sumix": sumix_version, "torch": torch.__version__, "python": platform.python_version()},
-    }
-    (options.out / PART).write_text(json.dumps(record, indent=1) + "\n")
-    (options.out / PART).replace(options.out / FILES[0])
+def draw_evidence(data: study.Data, options: argparse.Namespace, count: int = 10) -> None:
+    """What the network takes for the object in test images, without being told, with known and with new backgrounds."""
+    step = Step(ROWS["fgmix-ls"], trained("fgmix-ls", options), setting_of(options).classes, {})
+    sheets = {}
+    for title, split in (("known backgrounds", data.seen), ("new backgrounds", data.unseen)):
+        found = step.network_evidence(split.images[:50])
+        sheets[title] = figures.Sheet(pixels(split.images[:count]), found.map[:count], found.gate[:count].tolist())
+    figures.evidence(sheets, options.out / "evidence.png")
 
 
 def whole_number(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
@@ -298,74 +180,65 @@ def whole_number(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
     return convert
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line, checked, with defaults filled in and the output folder made."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.demo", description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="3 epochs instead of 40: half a minute, learns little")
-    parser.add_argument("--epochs", type=whole_number(1), help="passes over the training crops (default: 40)")
-    parser.add_argument(
-        "--width", type=whole_number(1, 256), default=16, help="channels of the first stage (default: 16)"
-    )
-    parser.add_argument("--seed", type=whole_number(0), default=0, help="of weights, batches and mixes (default: 0)")
-    parser.add_argument(
-        "--threads",
-        type=whole_number(1, 1024),
-        default=1,  # threads that wait for each other in so small a network lose more than they win on a busy machine
-        help="threads of torch; more than one pays on an idle machine only (default: 1)",
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/demo"), help="folder; an earlier run's files are replaced"
-    )
-    parser.add_argument("--no-progress", action="store_true", help="no progress bars (there are none off a terminal)")
-    options = parser.parse_args(arguments)
-    options.epochs = options.epochs or (3 if options.quick else 40)
-    options.progress = not options.no_progress and sys.stderr.isatty()
+def folder(text: str) -> Path:
+    """An argparse type: a folder that is there or can be made."""
+    path = Path(text)
     try:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / PART).touch()
+        path.mkdir(parents=True, exist_ok=True)
+        (path / RUNS).touch()
     except OSError as error:
-        parser.error(f"argument --out: cannot write to {options.out}: {error.strerror}")
+        raise argparse.ArgumentTypeError(f"cannot write to {text}: {error.strerror}") from error
+    return path
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The options."""
+    whole = study.SETTINGS[SET].image_steps
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one seed, and a fifth of the steps")
+    parser.add_argument("--seeds", type=whole_number(1, 100), help="how many (default: 4)")
+    parser.add_argument("--image-steps", type=whole_number(50), help=f"images a network sees (default: {whole})")
+    parser.add_argument(
+        "--jobs", type=whole_number(1, 1024), default=os.cpu_count(), help="runs at a time (default: all processors)"
+    )
+    parser.add_argument(
+        "--progress", action=argparse.BooleanOptionalAction, default=sys.stderr.isatty(), help="a bar (on terminals)"
+    )
+    parser.add_argument("--out", type=folder, default="runs/demo", help="folder to write to (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    options.seeds = options.seeds or (1 if options.quick else 4)
+    options.image_steps = options.image_steps or (whole // 5 if options.quick else whole)
     return options
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the demo; returns 0, or 130 after Ctrl-C."""
+    """Run the demo; returns the exit status."""
     options = parse(arguments)
-    torch.set_num_threads(options.threads)
+    for name in FIGURES:
+        (options.out / name).unlink(missing_ok=True)
+    for key in SHOWN:
+        (options.out / f"{key}.pt").unlink(missing_ok=True)
+    setting = setting_of(options)
     try:
-        data = load()
+        data = study.load(setting, FIRST, None)
     except FileNotFoundError as error:
         sys.exit(f"demo: {error}")
-    about = IMAGES.format(classes=len(data.classes), train=len(data.train_labels), test=len(data.test_labels))
-    print(textwrap.fill(about, 100), flush=True)
-    print(f"\nepochs {options.epochs}, batch {BATCH}, seed {options.seed}, threads {options.threads}\n", flush=True)
-    for name in FILES:
-        (options.out / name).unlink(missing_ok=True)
-    results: list[Result] = []
-    trained: list[tuple[Row, Method]] = []
-    try:
-        for row in ROWS:
-            result, method = train(row, data, options)
-            results.append(result)
-            if method.two_passes:
-                trained.append((row, method))
-            write_results(results, data, options, about)
-            if not options.progress:
-                print(f"{row.name}: {result.seconds:.0f} s, test top-1 {result.top1:.1f} %", flush=True)
-    except KeyboardInterrupt:
-        print(f"\nInterrupted: {len(results)} of {len(ROWS)} rows are finished.")
-    write_results(results, data, options, about)
-    if results:
-        print(f"\n{table(results)}\n\n{textwrap.fill(COLUMNS, 100)}\n")
-        figures.curves(results, options.out / "curves.png")
-    if trained:
-        figures.pairs(mixed_pairs(trained, data, options.seed), options.out / "pairs.png")
-    print("Wrote " + ", ".join(str(options.out / name) for name in FILES if (options.out / name).exists()))
-    return 0 if len(results) == len(ROWS) else INTERRUPTED
+    print(textwrap.fill(ABOUT.format(images=setting.images, tests=setting.tests), 100), flush=True)
+    print(f"\n{options.seeds} seeds, {setting.image_steps} images seen by each network\n", flush=True)
+    finished = train(options)
+    runs = study.read(options.out / RUNS)
+    if runs:
+        print(f"\n{study.table(runs, SET)}\n\n{textwrap.fill(COLUMNS, 100)}\n")
+        figures.accuracy({ROWS[key].about: [r for r in runs if r["row"] == key] for key in KEYS}, options.out)
+    if (options.out / "fgmix-ls.pt").exists():
+        draw_pairs(data.seen, data.classes, options)
+        draw_evidence(data, options)
+    print("Wrote " + ", ".join(str(options.out / name) for name in (RUNS, *FIGURES) if (options.out / name).exists()))
+    return 0 if finished else INTERRUPTED
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except KeyboardInterrupt:  # once more, while the figures are made
+    except KeyboardInterrupt:  # while the figures are made
         sys.exit(INTERRUPTED)

@@ -78,6 +78,7 @@ class Data(NamedTuple):
     train: Split
     seen: Split
     unseen: Split | None
+    classes: list[str]
 
 
 @functools.lru_cache
@@ -95,7 +96,8 @@ def load_composites(setting: Setting, seed: int, folder: Path | None) -> Data:
     found = sources(setting.data, folder)
     random = np.random.default_rng(seed)
     names = sorted(found.objects)
-    objects = [found.objects[names[i]] for i in random.choice(len(names), setting.classes, replace=False)]
+    chosen = [names[i] for i in random.choice(len(names), setting.classes, replace=False)]
+    objects = [found.objects[name] for name in chosen]
 
     def split(count: int, backgrounds: list[Image.Image]) -> Split:
         labels = [i % setting.classes for i in range(count)]
@@ -103,7 +105,7 @@ def load_composites(setting: Setting, seed: int, folder: Path | None) -> Data:
         return Split((made.images - MEAN) / STD, made.labels, made.masks)
 
     train, seen = (split(count, found.seen) for count in (setting.images, setting.tests))
-    return Data(train, seen, split(setting.tests, found.unseen))
+    return Data(train, seen, split(setting.tests, found.unseen), chosen)
 
 
 def load_cifar(setting: Setting, seed: int, folder: Path | None) -> Data:
@@ -125,7 +127,7 @@ def load_cifar(setting: Setting, seed: int, folder: Path | None) -> Data:
             labels += each * [label]
         images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous() / 255
         splits.append(Split((images - MEAN) / STD, torch.tensor(labels), None))
-    return Data(splits[0], splits[1], None)
+    return Data(splits[0], splits[1], None, [of_class.name for of_class in sorted((folder / "train").iterdir())])
 
 
 @functools.lru_cache(maxsize=1)
@@ -160,8 +162,8 @@ def measure(model: nn.Module, split: Split) -> dict[str, float]:
     return {"top1": 100 * right, "ece": 100 * error, "nll": F.cross_entropy(logits, split.labels).item()}
 
 
-def train(row: Row, setting: Setting, seed: int, data: Data) -> dict[str, Any]:
-    """Trains one row; returns what was measured."""
+def train(row: Row, setting: Setting, seed: int, data: Data) -> tuple[nn.Module, dict[str, float]]:
+    """Trains one row; returns the network and what was measured."""
     torch.manual_seed(seed)
     model = network(row, setting.classes, setting.width).to(memory_format=torch.channels_last)
     step = Step(row, model, setting.classes, {"mean": MEAN, "std": STD})
@@ -187,7 +189,7 @@ def train(row: Row, setting: Setting, seed: int, data: Data) -> dict[str, Any]:
     found = {"seconds": round(seconds, 1), **measure(model, data.seen)}
     if data.unseen is not None:
         found |= {f"{name}_unseen": value for name, value in measure(model, data.unseen).items()}
-    return found
+    return model, found
 
 
 def setting_of(row: Row, setting: Setting) -> dict[str, Any]:
@@ -205,6 +207,20 @@ def is_done(runs: Iterable[dict[str, Any]], name: str, key: str, seed: int, want
     return any((r["set"], r["row"], r["seed"], r["setting"]) == (name, key, seed, wanted) for r in runs)
 
 
+def line(name: str, key: str, seed: int, found: dict[str, float], setting: Setting) -> dict[str, Any]:
+    """A finished run as it is written down."""
+    versions = {"torch": torch.__version__, "python": platform.python_version()}
+    rounded = {k: round(v, 4) for k, v in found.items()}
+    return {
+        "set": name,
+        "row": key,
+        "seed": seed,
+        **rounded,
+        "setting": setting_of(ROWS[key], setting),
+        "versions": versions,
+    }
+
+
 def run(name: str, setting: Setting, keys: list[str], seeds: list[int], folder: Path | None, file: Path) -> None:
     """Trains what is missing, seed by seed."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -213,12 +229,9 @@ def run(name: str, setting: Setting, keys: list[str], seeds: list[int], folder: 
             wanted = setting_of(ROWS[key], setting)
             if is_done(read(file), name, key, seed, wanted):
                 continue
-            found = train(ROWS[key], setting, seed, load(setting, seed, folder))
-            versions = {"torch": torch.__version__, "python": platform.python_version()}
-            found = {k: round(v, 4) for k, v in found.items()}
-            line = {"set": name, "row": key, "seed": seed, **found, "setting": wanted, "versions": versions}
+            _, found = train(ROWS[key], setting, seed, load(setting, seed, folder))
             with file.open("a") as lines:
-                lines.write(json.dumps(line) + "\n")
+                lines.write(json.dumps(line(name, key, seed, found, setting)) + "\n")
             print(f"{name} {key} seed {seed}: top-1 {found['top1']:.1f} %, {found['seconds']:.0f} s", flush=True)
 
 
