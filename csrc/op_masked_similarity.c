@@ -52,25 +52,33 @@ static int read_size(StableIValue value, const char *name, int64_t *size, struct
 
 static int masked_similarity(const StableIValue *args, StableIValue *results, struct sumix_status *status)
 {
-  static const char *const names[] = {"features", "class_weight", "labels", "perm", "lam", "box", "mask", "resize"};
-  struct sumix_tensor in[8], out[3];
+  static const char *const names[] = {"features", "class_weight", "labels", "perm", "lam",
+                                      "box",      "mask",         "resize", "gate"};
+  struct sumix_tensor in[9], out[4];
   struct sumix_masked_similarity_args a = {0};
-  for (int t = 1; t < 8; t++) SUMIX_TRY(sumix_tensor_read_contiguous(args[t], names[t], &in[t], status));
-  SUMIX_TRY(read_size(args[8], "frames", &a.frames, status));
-  SUMIX_TRY(read_size(args[9], "h", &a.h, status));
-  SUMIX_TRY(read_size(args[10], "w", &a.w, status));
-  SUMIX_TRY(read_size(args[11], "height", &a.height, status));
-  SUMIX_TRY(read_size(args[12], "width", &a.width, status));
+  for (int t = 1; t < 9; t++) SUMIX_TRY(sumix_tensor_read_contiguous(args[t], names[t], &in[t], status));
+  SUMIX_TRY(read_size(args[9], "frames", &a.frames, status));
+  SUMIX_TRY(read_size(args[10], "h", &a.h, status));
+  SUMIX_TRY(read_size(args[11], "w", &a.w, status));
+  SUMIX_TRY(read_size(args[12], "height", &a.height, status));
+  SUMIX_TRY(read_size(args[13], "width", &a.width, status));
   SUMIX_CHECK(a.h * a.w < (int64_t)1 << 31, status, "a map must have less than 2^31 places, got h = %lld and w = %lld",
               (long long)a.h, (long long)a.w);
-  SUMIX_TRY(read_features(args[0], sumix_bool(args[13]), a.frames * a.h * a.w, &a, &in[0], status));
+  SUMIX_TRY(read_features(args[0], sumix_bool(args[14]), a.frames * a.h * a.w, &a, &in[0], status));
   const struct sumix_tensor *x = &in[0];
   const enum sumix_dtype real = sumix_real_of(x->dtype);
-  const int64_t evidence = sumix_int(args[14]);
+  const int64_t evidence = sumix_int(args[15]);
   SUMIX_CHECK(evidence >= 0 && evidence < SUMIX_NUM_EVIDENCES, status, "evidence must be 0 to %d, got %lld",
               SUMIX_NUM_EVIDENCES - 1, (long long)evidence);
   a.evidence = (enum sumix_evidence)evidence;
-  a.min_contrast = sumix_float(args[15]);
+  a.min_contrast = sumix_float(args[16]);
+  const int64_t rule = sumix_int(args[17]);
+  SUMIX_CHECK(rule >= 0 && rule < SUMIX_NUM_RULES, status, "rule must be 0 to %d, got %lld", SUMIX_NUM_RULES - 1,
+              (long long)rule);
+  a.rule = (enum sumix_rule)rule;
+  a.area_weight = sumix_float(args[18]);
+  SUMIX_CHECK(a.area_weight >= 0 && a.area_weight <= 1, status, "area_weight must be from 0 to 1, got %g",
+              a.area_weight);
   if (a.evidence == SUMIX_EVIDENCE_OBJECT)
     SUMIX_CHECK(a.d == 1 && a.frames == 1 && !a.channels_last, status, "objects must have one channel");
   if (a.evidence == SUMIX_EVIDENCE_CAM) {
@@ -94,10 +102,17 @@ static int masked_similarity(const StableIValue *args, StableIValue *results, st
     SUMIX_CHECK(a.box != NULL, status, "resize needs a box");
     a.resize = in[7].data;
   }
+  if (!sumix_is_absent(&in[8])) {
+    SUMIX_TRY(sumix_tensor_expect(&in[8], real, 1, &a.n, status));
+    a.gate = in[8].data;
+  }
+  const int64_t weights[] = {a.n, 3};
+  SUMIX_TRY(sumix_tensor_new(x, real, 2, weights, NULL, &results[3], &out[3], status));
   for (int t = 0; t < 3; t++) SUMIX_TRY(sumix_tensor_new(x, real, 1, &a.n, NULL, &results[t], &out[t], status));
   a.visible_a = out[0].data;
   a.visible_b = out[1].data;
   a.ratio = out[2].data;
+  a.weights = out[3].data;
   struct sumix_device_scratch scratch;
   SUMIX_TRY(sumix_scratch_new(x, sumix_masked_similarity_scratch(&a), &scratch, status));
   a.scratch = scratch.data;
@@ -105,12 +120,13 @@ static int masked_similarity(const StableIValue *args, StableIValue *results, st
   sumix_scratch_free(&scratch);
   return failed;
 }
-SUMIX_BOXED(masked_similarity, "features", "class_weight", "labels", "perm", "lam", "box", "mask", "resize")
+SUMIX_BOXED(masked_similarity, "features", "class_weight", "labels", "perm", "lam", "box", "mask", "resize", "gate")
 
 const struct sumix_op_entry sumix_masked_similarity_ops[] = {
     {"masked_similarity(Tensor features, Tensor class_weight, Tensor labels, Tensor perm, Tensor lam, Tensor box, "
-     "Tensor mask, Tensor resize, SymInt frames, SymInt h, SymInt w, SymInt height, SymInt width, bool tokens, "
-     "int evidence, float min_contrast) -> (Tensor visible_a, Tensor visible_b, Tensor ratio)",
+     "Tensor mask, Tensor resize, Tensor gate, SymInt frames, SymInt h, SymInt w, SymInt height, SymInt width, "
+     "bool tokens, int evidence, float min_contrast, int rule, float area_weight) -> "
+     "(Tensor visible_a, Tensor visible_b, Tensor ratio, Tensor weights)",
      "masked_similarity", boxed_masked_similarity},
     {0},
 };

@@ -228,6 +228,7 @@ class Generator:
             "lam": T(real if op in ("sumix_loss", "masked_similarity") else "float32", each, ("unit",)),
             "box": T("int64", (n, 4), ("boxes", *side)),
             "resize": T("int64", each, ("below", 4)),
+            "gate": pick.choice((absent, T(real, each, ("unit",)))),
             "mask": mask,
             "seed": T("int64", (), ("wild",)),
             "evidence": T("float32", (n, s["h"], s["w"]), pick.choice((("unit",), ("below", 3)))),
@@ -303,7 +304,11 @@ class Generator:
             known |= {"threshold": 0.5, "soft": 0.1 + unit / 2}
             return known.get(name, unit)
         numbers = {**s, "size": s["height"] * s["width"], "num_classes": s["k"], "ignore_index": -100}
-        numbers |= {"evidence": self.evidence, "frames": 1 if self.evidence == 2 else s["frames"]}
+        numbers |= {
+            "evidence": self.evidence,
+            "rule": pick.randrange(4),
+            "frames": 1 if self.evidence == 2 else s["frames"],
+        }
         return numbers.get(name, pick.randrange(3))
 
     def spoil(self, argument: Any, others: list[Any]) -> Any:

@@ -138,6 +138,9 @@ CALLS = {
     "masked_similarity, cam": lambda t: ops.masked_similarity(
         t["maps"], t["perm"], t["lam"], mask=t["mask"], evidence="cam", class_weight=t["head"], labels=t["y"]
     ),
+    "masked_similarity, gate": lambda t: ops.masked_similarity(
+        *(t["maps"], t["perm"], t["lam"]), box=t["box"], size=SIDE, gate=t["lam"], rule="uncertain", area_weight=0.2
+    ),
     "sumix_loss": lambda t: loss(t),
     "sumix_loss, none": lambda t: loss(t, reduction="none", ratio="published", weighting="batch"),
     "soft_labels": lambda t: target_of(t).soft(K, 0.1),

@@ -101,6 +101,13 @@ def test_a_schedule_of_a_mixer_takes_two_graphs(make, name):
         lambda value, half, more: ops.masked_similarity(
             torch.linspace(0, 1, N * 12).view(N, 3, 2, 2), PERM, torch.full((N,), 0.5), min_contrast=value
         ),
+        lambda value, half, more: ops.masked_similarity(
+            *(torch.linspace(0, 1, N * 12).view(N, 3, 2, 2), PERM, torch.full((N,), 0.5)),
+            box=torch.tensor([[0, 0, 2, 3]] * N),
+            size=(4, 4),
+            rule="uncertain",
+            area_weight=value,
+        ),
         lambda value, half, more: small_target().soft(K, value),
         lambda value, half, more: MixTarget(torch.eye(N, K), torch.ones(N, K), torch.rand(N), PERM).soft(K, value),
         lambda value, half, more: ops.fmix_mask(torch.full((N,), 0.5), (6, 7), decay=value, max_soft=half, seed=1),

@@ -10,7 +10,7 @@ from batches import TOLERANCE, assert_near
 from sumix import ops, reference
 from sumix.ops import VisibleShares
 
-EVIDENCES = reference.EVIDENCES
+EVIDENCES, RULES = reference.EVIDENCES, reference.RULES
 GRIDS = [(4, 4), (7, 7), (1, 5), (3, 2), (14, 14)]
 
 
@@ -51,7 +51,7 @@ def compare(features, tolerance, **arguments):
     want = reference.masked_similarity(features.double(), **wide)
     for value, wanted in zip(got, want, strict=True):
         assert value.dtype == (torch.float64 if features.dtype == torch.float64 else torch.float32)
-        assert value.shape == arguments["lam"].shape and not value.requires_grad
+        assert value.shape == wanted.shape and not value.requires_grad
         assert ((value >= 0) & (value <= 1)).all()
         assert_near(value, wanted, tolerance)
     return got
@@ -218,6 +218,104 @@ def test_a_box_is_the_mask_that_it_means(evidence):
             torch.testing.assert_close(got, wanted, rtol=1e-13, atol=1e-13)
 
 
+def labels_by_hand(m, s, gates, lam, pasted, rule, t):
+    """Shares, ratio and label weights of one sample in floats: m (cells), both images' evidence, and their gates."""
+    m, (s_a, s_b), area = m.tolist(), (e.tolist() for e in s), m.mean().item()
+    uniform = min(m) == max(m)
+    own = sum(x * e for x, e in zip(m, s_a, strict=True)) / sum(s_a) if not uniform and sum(s_a) else area
+    partner = sum((1 - x) * e for x, e in zip(m, s_b, strict=True)) / sum(s_b) if not uniform and sum(s_b) else 1 - area
+    own, partner = gates[0] * own + (1 - gates[0]) * area, gates[1] * partner + (1 - gates[1]) * (1 - area)
+    partner = 1.0 if pasted else partner
+    total = own + partner
+    if rule == "absolute":
+        masses = sum(s_a) * own, sum(s_b) * partner
+        ratio = masses[0] / sum(masses) if sum(masses) else lam
+    else:
+        ratio = own / total if total else lam
+    weights = {
+        "relative": (ratio, 1 - ratio, 0.0),
+        "absolute": (ratio, 1 - ratio, 0.0),
+        "visible": (own, partner, 0.0),
+        "uncertain": (own, partner, 1 - total) if total < 1 else (own / total, partner / total, 0.0),
+    }[rule]
+    a, b, rest = ((1 - t) * w + t * by_area for w, by_area in zip(weights, (area, 1 - area, 0.0), strict=True))
+    return own, partner, a / (a + b) if a + b else lam, (a, b, rest)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("evidence", EVIDENCES)
+@pytest.mark.parametrize("rule", RULES)
+def test_rules_and_gates_step_by_step(rule, evidence, kind, dtype):
+    n, d, h, w = 6, 9, 3, 4
+    how = mix_of(kind, n, 23, 31) | {"lam": torch.rand(n, dtype=torch.float64)}
+    features = torch.randn(n, d, h, w, dtype=torch.float64) + 0.5
+    classes = {}
+    if evidence == "cam":
+        classes = {"class_weight": torch.randn(9, d, dtype=torch.float64), "labels": torch.randint(-1, 9, (n,))}
+    if evidence == "object":
+        features = features[:, :1].clamp(min=0)
+        features[2] = 0
+    features = features.to(dtype)
+    s = reference.evidence_map(
+        features.double().flatten(2), evidence, *(classes.get(name) for name in ("class_weight", "labels")), 1e-6
+    )
+    m = reference.kept_share(how["lam"], how.get("box"), how.get("mask"), (23, 31), (h, w)).flatten(1)
+    box = how.get("box", torch.zeros(n, 4)).tolist()
+    resize = how.get("resize", torch.zeros(n)).tolist()
+    gates = torch.tensor([0.0, 1.0, 0.5, 0.25, 1.0, 0.7], dtype=torch.float64)
+    for gate, t in itertools.product([None, torch.zeros(n).double(), torch.ones(n).double(), gates], [0.0, 0.3, 1.0]):
+        got = ops.masked_similarity(
+            features, evidence=evidence, min_contrast=1e-6, gate=gate, rule=rule, area_weight=t, **how, **classes
+        )
+        given = torch.ones(n) if gate is None else gate
+        for i, j in enumerate(how["perm"].tolist()):
+            pasted = resize[i] != 0 and box[i][0] < box[i][2] and box[i][1] < box[i][3]
+            pair = given[i].item(), given[j].item()
+            want = labels_by_hand(m[i], (s[i], s[j]), pair, how["lam"][i].item(), pasted, rule, t)
+            for value, wanted in zip(got, want, strict=True):
+                wanted = torch.tensor(wanted, dtype=torch.float64)
+                torch.testing.assert_close(value[i].double(), wanted, rtol=0, atol=5e-5 if s.dtype != dtype else 1e-11)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("evidence", EVIDENCES)
+def test_an_open_gate_changes_no_bit(evidence, kind):
+    """Nor does asking for the label weights change the ratio: what there was before gates and rules is still there."""
+    n, d = 6, 40
+    features = torch.rand(n, 7, 7) if evidence == "object" else torch.randn(n, d, 7, 7)
+    how = mix_of(kind, n, 23, 31) | {"evidence": evidence}
+    how |= {"class_weight": torch.randn(9, d), "labels": torch.randint(9, (n,))}
+    plain = ops.masked_similarity(features, **how)
+    assert torch.equal(plain.weights[:, 0], plain.lam) and plain.weights[:, 2].tolist() == [0] * n
+    torch.testing.assert_close(plain.weights.sum(dim=1), torch.ones(n))
+    opened = ops.masked_similarity(features, gate=torch.ones(n), **how)
+    assert all(torch.equal(a, b) for a, b in zip(opened, plain, strict=True))
+    visible = ops.masked_similarity(features, rule="visible", **how)
+    assert torch.equal(visible.weights[:, 0], visible.own) and torch.equal(visible.weights[:, 1], visible.partner)
+    for rule in ("visible", "uncertain"):
+        assert torch.equal(ops.masked_similarity(features, rule=rule, **how).lam, plain.lam)
+
+
+def test_an_absolute_rule_reads_the_maps_in_every_mix():
+    """Of a blend, two images' evidence as 1 to 3; nothing of one that is not there at all, whatever its map holds."""
+    objects, perm = torch.ones(2, 4, 4), torch.tensor([1, 0])
+    objects[1] *= 3
+    how = {"evidence": "object", "rule": "absolute"}
+    got = ops.masked_similarity(objects, perm, torch.tensor([0.5, 0.5]), **how)
+    assert got.lam.tolist() == [0.25, 0.75] and got.own.tolist() == got.partner.tolist() == [0.5, 0.5]
+    maps = objects.view(2, 1, 4, 4) * torch.linspace(0, 1, 16).view(4, 4)
+    for evidence, classes in ("feature", {}), ("cam", {"class_weight": torch.ones(1, 1), "labels": perm * 0}):
+        blend = {"lam": torch.tensor([0.5, 0.5]), "evidence": evidence, "rule": "absolute", **classes}
+        ratio = 1 / 10 if evidence == "feature" else 1 / 4  # the direction g is three times as long, too
+        assert ops.masked_similarity(maps, perm, **blend).lam.tolist() == pytest.approx([ratio, 1 - ratio])
+    objects[1, 0, 0] = math.nan
+    whole = ops.masked_similarity(objects, perm, torch.ones(2), **how)
+    assert whole.lam.isnan().tolist() == [False, True] and whole.lam[0] == 1 and whole.own.tolist() == [1, 1]
+    with pytest.raises(ValueError, match="objects.* has values below 0"):
+        ops.masked_similarity(-objects.nan_to_num(1), perm, torch.ones(2), **how)
+
+
 def test_a_blend_keeps_its_ratio_exactly():
     lam = torch.cat([torch.rand(500), torch.tensor([0.0, 1.0, 1e-30, 0.5])])
     n = len(lam)
@@ -325,8 +423,10 @@ def test_repeated_partners():
 OP_CASES = list(itertools.product(["box", "mask", "lam"], EVIDENCES, [False, True]))
 
 
-@pytest.mark.parametrize(("kind", "evidence", "tokens"), OP_CASES)
-def test_op_and_its_fallback(kind, evidence, tokens):
+@pytest.mark.parametrize(
+    ("kind", "evidence", "tokens", "rule"), [(*case, number % 4) for number, case in enumerate(OP_CASES)]
+)
+def test_op_and_its_fallback(kind, evidence, tokens, rule):
     if evidence == "object" and tokens:
         pytest.skip("objects have no channels")
     n, d, h, w = 4, 6, 3, 5
@@ -337,15 +437,15 @@ def test_op_and_its_fallback(kind, evidence, tokens):
     kind_number = EVIDENCES.index(evidence)
     classes = (torch.randn(3, d), torch.tensor([0, 2, -1, 1])) if evidence == "cam" else (absent, absent)
     mask = mix.get("mask", absent)
-    call = (maps, *classes, mix["perm"], mix["lam"], mix.get("box", absent), mask, absent)
-    call = (*call, 1, h, w, 12, 20, tokens, kind_number, 1e-6)
+    call = (maps, *classes, mix["perm"], mix["lam"], mix.get("box", absent), mask, absent, torch.rand(n))
+    call = (*call, 1, h, w, 12, 20, tokens, kind_number, 1e-6, rule, 0.25)
     torch.library.opcheck(torch.ops.sumix.masked_similarity.default, call)
     for got, want in zip(
         torch.ops.sumix.masked_similarity(*call), reference.masked_similarity_explicit(*call), strict=True
     ):
         torch.testing.assert_close(got, want)
     shapes = torch.ops.sumix.masked_similarity(*(t.to("meta") if isinstance(t, torch.Tensor) else t for t in call))
-    assert [tuple(t.shape) for t in shapes] == [(n,)] * 3
+    assert [tuple(t.shape) for t in shapes] == [(n,), (n,), (n,), (n, 3)]
 
 
 def test_compiled_for_every_batch_size():
@@ -388,6 +488,6 @@ def test_there_is_no_gradient():
     shares = ops.masked_similarity(features, perm, lam)
     assert isinstance(shares, VisibleShares) and not shares.lam.requires_grad
     absent = torch.empty(0)
-    call = (features.flatten(2), absent, absent, perm, lam, absent, absent, absent, 1, 2, 2, 1, 1, False, 0, 0.0)
+    call = (features.flatten(2), absent, absent, perm, lam, *[absent] * 4, 1, 2, 2, 1, 1, False, 0, 0.0, 0, 0.0)
     with pytest.raises(RuntimeError, match="no gradient"):
         torch.ops.sumix.masked_similarity(*call)[0].sum().backward()

@@ -16,6 +16,7 @@ GOOD = {
     "box": torch.tensor([[0, 0, 2, 2]] * N),
     "mask": torch.ones(N, 4, 4),
     "resize": torch.zeros(N, dtype=torch.long),
+    "gate": torch.rand(N),
     "size": (4, 4),
     "class_weight": torch.rand(5, D),
     "labels": torch.tensor([0, 1, 4]),
@@ -65,6 +66,20 @@ GOOD = {
         ("labels", None, ValueError),
         ("evidence", "saliency", ValueError),
         ("min_contrast", -1.0, ValueError),
+        ("gate", torch.tensor([0.0, 1.5, 0.5]), ValueError),
+        ("gate", torch.tensor([0.0, 0.5, -0.1]), ValueError),
+        ("gate", torch.tensor([0.0, math.nan, 0.5]), ValueError),
+        ("gate", torch.tensor([0, 1, 0]), TypeError),
+        ("gate", torch.rand(N, 1), ValueError),
+        ("gate", torch.rand(N + 1), ValueError),
+        ("gate", torch.rand(N, device="meta"), ValueError),
+        ("gate", 0.5, TypeError),
+        ("rule", "certain", ValueError),
+        ("rule", None, TypeError),
+        ("area_weight", -0.1, ValueError),
+        ("area_weight", 1.1, ValueError),
+        ("area_weight", math.nan, ValueError),
+        ("area_weight", torch.tensor(0.5), TypeError),
     ],
 )
 def test_bad_input_is_named(name, value, error):
@@ -152,7 +167,7 @@ def test_tokens_go_by_their_grid():
 
 def test_the_op_checks_for_itself():
     absent, maps, perm, lam = torch.empty(0), torch.rand(N, D, 4), GOOD["perm"], GOOD["lam"]
-    good = [maps, absent, absent, perm, lam, absent, absent, absent, 1, 2, 2, 4, 4, False, 0, 0.0]
+    good = [maps, absent, absent, perm, lam, *[absent] * 4, 1, 2, 2, 4, 4, False, 0, 0.0, 0, 0.0]
     torch.ops.sumix.masked_similarity(*good)
     for at, value, message in [
         (0, maps[0], "features"),
@@ -165,13 +180,19 @@ def test_the_op_checks_for_itself():
         (6, torch.ones(N, 4, 5), "mask"),
         (6, torch.ones(N, 4, 4, dtype=torch.long), "mask"),
         (7, GOOD["resize"], "resize needs a box"),
-        (8, 0, "frames"),
-        (9, 3, "places"),
-        (9, 2**31, "h must be"),
-        (11, 0, "height"),
-        (14, 3, "evidence"),
-        (14, 1, "class_weight"),
-        (14, 2, "objects"),
+        (8, lam.double(), "gate"),
+        (8, lam[:2], "gate"),
+        (9, 0, "frames"),
+        (10, 3, "places"),
+        (10, 2**31, "h must be"),
+        (12, 0, "height"),
+        (15, 3, "evidence"),
+        (15, 1, "class_weight"),
+        (15, 2, "objects"),
+        (17, 4, "rule"),
+        (17, -1, "rule"),
+        (18, 1.5, "area_weight"),
+        (18, math.nan, "area_weight"),
     ]:
         bad = list(good)
         bad[at] = value
@@ -184,8 +205,8 @@ def test_sizes_whose_product_overflows_are_refused():
     h, w, frames = 1518494220, 1518506280, 8
     places = frames * h * w % 2**64
     absent, one = torch.empty(0), torch.zeros(1, dtype=torch.long)
-    how = (one, torch.rand(1), torch.tensor([[0, 0, 1, 1]]), absent, absent)
+    how = (one, torch.rand(1), torch.tensor([[0, 0, 1, 1]]), absent, absent, absent)
     with pytest.raises(RuntimeError, match="less than 2\\^31 places"):
         torch.ops.sumix.masked_similarity(
-            torch.rand(1, 1, places), absent, one, *how, frames, h, w, 4, 4, False, 0, 0.0
+            torch.rand(1, 1, places), absent, one, *how, frames, h, w, 4, 4, False, 0, 0.0, 0, 0.0
         )

@@ -17,6 +17,9 @@
  *                                          the box (ResizeMix)
  *   ratio     = visible_a / (visible_a + visible_b)    lam where both are 0
  *
+ * With gates w, w', the shares are w visible_a + (1 - w) A and w' visible_b + (1 - w') (1 - A) first, A = mean(M). A
+ * rule then makes the weights of the two labels of them, and of all classes evenly: sumix_weigh_labels.
+ *
  * M is exact: a cell of the map covers height / h x width / w pixels, which need not be whole, and M is the integral of
  * the mix's own mask over it. In units of 1 / h and 1 / w pixel all edges are integers (cell y spans y * height to
  * (y + 1) * height, pixel r spans r * h to (r + 1) * h), and overlaps are products of a vertical and a horizontal one.
@@ -30,7 +33,8 @@
  *
  * An image is one thread's work in both passes, so that the number of threads changes nothing. Sums over places are
  * formed in double and in one order for numerator and denominator: since M <= 1, no share exceeds 1. Where M is the
- * same in all cells (MixUp, an empty box, a box over all), the shares are M and 1 - M whatever the maps hold, NaN too.
+ * same in all cells (MixUp, an empty box, a box over all), the shares are M and 1 - M whatever the maps hold, NaN too,
+ * and no map is read, unless the rule weighs images by the sums of their evidence.
  */
 #include <math.h>
 
@@ -72,6 +76,8 @@ static int check_values(const struct sumix_masked_similarity_args *a, struct sum
   for (int64_t i = 0; i < a->n; i++) {
     const double lam = real_at(a->dtype, a->lam, i);
     SUMIX_CHECK(lam >= 0 && lam <= 1, status, "lam[%lld] is %g, expected 0 to 1", (long long)i, lam);
+    const double gate = a->gate != NULL ? real_at(a->dtype, a->gate, i) : 1;
+    SUMIX_CHECK(gate >= 0 && gate <= 1, status, "gate[%lld] is %g, expected 0 to 1", (long long)i, gate);
     if (a->resize != NULL)
       SUMIX_CHECK(a->resize[i] >= 0 && a->resize[i] <= 3, status, "resize[%lld] is %lld, expected 0 to 3", (long long)i,
                   (long long)a->resize[i]);
@@ -219,12 +225,39 @@ static const double *evidence_of(struct similarity_task *task, int64_t j, int64_
   return scratch;
 }
 
-static void set_shares(const struct sumix_masked_similarity_args *a, int64_t i, double own, double partner)
+static double sum_of(const double *restrict x, int64_t count)
 {
-  const double sum = own + partner;
-  set_real(a->dtype, a->visible_a, i, own);
-  set_real(a->dtype, a->visible_b, i, partner);
-  set_real(a->dtype, a->ratio, i, sum == 0 ? real_at(a->dtype, a->lam, i) : own / sum);
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t p = 0; p < count; p++) sum += x[p];
+  return sum;
+}
+
+/* The sums of both images' evidence, for the rule that asks for them. */
+static void add_masses(struct similarity_task *task, int64_t i, double *scratch, struct sumix_visible *visible)
+{
+  const struct sumix_masked_similarity_args *a = task->args;
+  if (a->rule != SUMIX_RULE_ABSOLUTE) return;
+  visible->own_mass = sum_of(evidence_of(task, i, i, scratch), a->h * a->w);
+  visible->partner_mass = sum_of(evidence_of(task, a->perm[i], i, scratch), a->h * a->w);
+}
+
+static void set_shares(const struct sumix_masked_similarity_args *a, int64_t i, const struct sumix_visible *visible)
+{
+  const struct sumix_label_weights weights =
+      sumix_weigh_labels(a->rule, visible, a->area_weight, real_at(a->dtype, a->lam, i));
+  set_real(a->dtype, a->visible_a, i, visible->own);
+  set_real(a->dtype, a->visible_b, i, visible->partner);
+  set_real(a->dtype, a->ratio, i, weights.ratio);
+  set_real(a->dtype, a->weights, 3 * i, weights.own);
+  set_real(a->dtype, a->weights, 3 * i + 1, weights.partner);
+  set_real(a->dtype, a->weights, 3 * i + 2, weights.rest);
+}
+
+static void open_gates(const struct sumix_masked_similarity_args *a, int64_t i, struct sumix_visible *visible)
+{
+  visible->own = sumix_gated(real_at(a->dtype, a->gate, i), visible->own, visible->area);
+  visible->partner = sumix_gated(real_at(a->dtype, a->gate, a->perm[i]), visible->partner, 1 - visible->area);
 }
 
 /* What sample i keeps of its own image outside its box, where that is the same everywhere. */
@@ -250,8 +283,10 @@ static void share_rows(int64_t begin, int64_t end, void *context)
     const double value = constant ? constant_mask(a, i) : 0;
     if (!(value >= 0 && value <= 1)) task->found[i] |= MASK_OUT_OF_RANGE;
     if (a->evidence == SUMIX_EVIDENCE_OBJECT) evidence_of(task, i, i, scratch);  // checks it, used or not
+    struct sumix_visible visible = {.own = value, .partner = 1 - value, .area = value};
+    add_masses(task, i, scratch, &visible);
     if (constant && !pasted) {
-      set_shares(a, i, value, 1 - value);
+      set_shares(a, i, &visible);
       continue;
     }
     if (constant)
@@ -264,13 +299,16 @@ static void share_rows(int64_t begin, int64_t end, void *context)
       least = kept[p] < least ? kept[p] : least;
       most = kept[p] > most ? kept[p] : most;
     }
-    double own = least, partner = 1 - least;
+    visible.own = visible.area = least;
+    visible.partner = 1 - least;
     if (least != most) {
-      own = visible_share(kept, evidence_of(task, i, i, scratch), cells, false);
-      partner = visible_share(kept, evidence_of(task, a->perm[i], i, scratch), cells, true);
+      visible.own = visible_share(kept, evidence_of(task, i, i, scratch), cells, false);
+      visible.partner = visible_share(kept, evidence_of(task, a->perm[i], i, scratch), cells, true);
+      if (a->gate != NULL || a->area_weight > 0) visible.area = sum_of(kept, cells) / (double)cells;
+      if (a->gate != NULL) open_gates(a, i, &visible);
     }
-    if (pasted && a->resize != NULL && a->resize[i] != 0) partner = 1;
-    set_shares(a, i, own, partner);
+    if (pasted && a->resize != NULL && a->resize[i] != 0) visible.partner = 1;
+    set_shares(a, i, &visible);
   }
   free(kept);
 }
@@ -278,10 +316,10 @@ static void share_rows(int64_t begin, int64_t end, void *context)
 static int run(struct similarity_task *task, struct sumix_status *status)
 {
   const struct sumix_masked_similarity_args *a = task->args;
-  const bool wide = a->dtype == SUMIX_FLOAT64, uniform = a->box == NULL && (a->mask == NULL || a->mask_is_constant);
+  const bool wide = a->dtype == SUMIX_FLOAT64;
   task->found = calloc((size_t)a->n + 1, 1);
   if (task->found == NULL) return sumix_out_of_memory(status);
-  if (a->evidence != SUMIX_EVIDENCE_OBJECT && !uniform) {  // else no map is looked at
+  if (a->evidence != SUMIX_EVIDENCE_OBJECT && sumix_masked_similarity_reads_maps(a)) {
     task->evidence = sumix_scratch(a->n * a->h * a->w, sizeof *task->evidence);
     if (task->evidence == NULL) return sumix_out_of_memory(status);
     SUMIX_TRY(

@@ -1,7 +1,7 @@
 /* Mask-aware feature similarity on CUDA: the formulas of csrc/cpu/masked_similarity.c, a block an image, two launches.
  *
  *   evidence   s_p = max(0, f_p . g - mean_q f_q . g), or max(0, w_y . f_p), at each place p of each image
- *   shares     visible_a = sum M s / sum s, visible_b = sum (1 - M) s' / sum s', and their ratio
+ *   shares     visible_a = sum M s / sum s, visible_b = sum (1 - M) s' / sum s', gated, and the labels' weights
  *
  * Two launches, because an image's evidence serves two samples, its own and the one that it was pasted into: n h w
  * doubles in scratch, 0.1 MB for 256 maps of 7 x 7, instead of a second read of the map. Maps are read from device
@@ -292,6 +292,14 @@ __device__ double evidence_at(const struct sumix_masked_similarity_args &a, int6
   return s;
 }
 
+template <typename real> __device__ double gate_of(const struct sumix_masked_similarity_args &a, int64_t i)
+{
+  if (a.gate == NULL) return 1;
+  const double gate = ((const real *)a.gate)[i];
+  assert(gate >= 0 && gate <= 1 && "gate is not within 0 to 1");
+  return gate;
+}
+
 /* lanes: that share a cell, a power of two. */
 template <typename element> __global__ void __launch_bounds__(SHARE_THREADS, 1)
     masked_similarity_shares(const struct sumix_masked_similarity_args a, int lanes)
@@ -300,11 +308,13 @@ template <typename element> __global__ void __launch_bounds__(SHARE_THREADS, 1)
   __shared__ double scratch[SUMIX_WARP];
   const int64_t cells = a.h * a.w;
   const double area = (double)a.height * (double)a.width;
+  const bool massive = a.rule == SUMIX_RULE_ABSOLUTE;  // asks for the sums of the evidence, whatever M is
   for (int64_t i = blockIdx.x; i < a.n; i += gridDim.x) {
     const int64_t partner = a.perm[i];
     const real lam = ((const real *)a.lam)[i];
     assert(partner >= 0 && partner < a.n && "perm is out of range");
     assert(lam >= 0 && lam <= 1 && "lam is not within 0 to 1");
+    const double gate = gate_of<real>(a, i), partner_gate = gate_of<real>(a, partner);
     if (a.evidence == SUMIX_EVIDENCE_CAM) class_of<real>(a, i);
     int64_t box[4];
     for (int t = 0; t < 4; t++) box[t] = a.box != NULL ? a.box[4 * i + t] : 0;
@@ -330,7 +340,7 @@ template <typename element> __global__ void __launch_bounds__(SHARE_THREADS, 1)
         m = sumix_cell_share(m / area);
       } else if (pasted) {
         m = sumix_cell_outside(y, x, a.h, a.w, a.height, a.width, box, value);
-      } else if (a.evidence != SUMIX_EVIDENCE_OBJECT) {
+      } else if (a.evidence != SUMIX_EVIDENCE_OBJECT && !massive) {
         break;  // the map, if there is one, does not matter
       }
       if (cell >= cells || lane > 0) continue;
@@ -339,23 +349,33 @@ template <typename element> __global__ void __launch_bounds__(SHARE_THREADS, 1)
       sums[0] += m * own, sums[1] += own, sums[2] += m;
       sums[3] += (1 - m) * other, sums[4] += other, sums[5] += 1 - m;
     }
-    double own = value, given = 1 - value;
-    if (masked || pasted) {
+    struct sumix_visible visible = {value, 1 - value, 0, 0, value};
+    if (masked || pasted || massive) {
       least = sumix_block_reduce(least, sumix_min(), scratch);
       most = sumix_block_reduce(most, sumix_max(), scratch);
 #pragma unroll
       for (int t = 0; t < 6; t++) sums[t] = sumix_block_reduce(sums[t], sumix_sum(), scratch);
-      own = least, given = 1 - least;
+      visible.own = visible.area = least, visible.partner = 1 - least;
+      visible.own_mass = sums[1], visible.partner_mass = sums[4];
       if (least != most) {
-        own = sums[1] == 0 ? sums[2] / (double)cells : sums[0] / sums[1];
-        given = sums[4] == 0 ? sums[5] / (double)cells : sums[3] / sums[4];
+        visible.area = sums[2] / (double)cells;
+        visible.own = sums[1] == 0 ? visible.area : sums[0] / sums[1];
+        visible.partner = sums[4] == 0 ? sums[5] / (double)cells : sums[3] / sums[4];
+        if (a.gate != NULL) {
+          visible.own = sumix_gated(gate, visible.own, visible.area);
+          visible.partner = sumix_gated(partner_gate, visible.partner, 1 - visible.area);
+        }
       }
     }
-    if (pasted && resize != 0) given = 1;
+    if (pasted && resize != 0) visible.partner = 1;
     if (threadIdx.x > 0) continue;
-    ((real *)a.visible_a)[i] = (real)own;
-    ((real *)a.visible_b)[i] = (real)given;
-    ((real *)a.ratio)[i] = own + given == 0 ? lam : (real)(own / (own + given));
+    const struct sumix_label_weights weights = sumix_weigh_labels(a.rule, &visible, a.area_weight, lam);
+    ((real *)a.visible_a)[i] = (real)visible.own;
+    ((real *)a.visible_b)[i] = (real)visible.partner;
+    ((real *)a.ratio)[i] = (real)weights.ratio;
+    ((real *)a.weights)[3 * i] = (real)weights.own;
+    ((real *)a.weights)[3 * i + 1] = (real)weights.partner;
+    ((real *)a.weights)[3 * i + 2] = (real)weights.rest;
   }
 }
 

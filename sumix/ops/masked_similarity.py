@@ -1,4 +1,4 @@
-"""Mask-aware feature similarity: the mix ratio from what a mix leaves visible."""
+"""Mask-aware feature similarity: the labels' weights from what a mix leaves visible."""
 
 import math
 from collections.abc import Sequence
@@ -21,11 +21,13 @@ class VisibleShares(NamedTuple):
     """What a mix shows of each sample's two images, one value per sample: float32, or float64 for float64 features."""
 
     own: Tensor
-    """(N,): the visible share S_a of the evidence for the own image's label, 0 to 1."""
+    """(N,): the visible share S_a of the evidence for the own image's label, 0 to 1, as far as the gate is open."""
     partner: Tensor
     """(N,): the same, S_b, for the partner's."""
     lam: Tensor
-    """(N,): the mix ratio S_a / (S_a + S_b), weight of the sample's own label."""
+    """(N,): the mix ratio, the own label's part of what both labels weigh."""
+    weights: Tensor
+    """(N, 3): the weights of the own label, of the partner's label, and of all classes evenly, each 0 to 1."""
 
 
 def masked_similarity(
@@ -42,8 +44,11 @@ def masked_similarity(
     labels: Tensor | None = None,
     evidence: str = "feature",
     min_contrast: float | None = None,
+    gate: Tensor | None = None,
+    rule: str = "relative",
+    area_weight: float = 0.0,
 ) -> VisibleShares:
-    r"""How much of what each image shows is visible in a mix, and the mix ratio that follows from it.
+    r"""How much of what each image shows is visible in a mix, and the label weights that follow from it.
 
     A mix shows a part of image i, and of its partner `perm[i]` what lies in the rest. CutMix and its kin weight the two
     labels by the *area* of the parts. But the pasted box may hide the one object, or bring nothing of the other: the
@@ -60,6 +65,21 @@ def masked_similarity(
     (which sees g alone); s is what stands out in that direction: for photographs of objects, the object. It takes no
     labels, no class weights and no segmentation network, and the map is there already wherever the unmixed images pass
     through the network too, as in the SUMix loss.
+
+    **From shares to labels.** With the `gate` w_a of the own image, w_b of the partner, and A the mean of M, which is
+    the own image's area, S_a and S_b become :math:`w_a S_a + (1 - w_a) A` and :math:`w_b S_b + (1 - w_b) (1 - A)`: an
+    image in which no object stands out is weighted by its area. The `rule` then makes the weights of the own label, of
+    the partner's, and of all K classes evenly, 1 / K of it each:
+
+    - "relative": :math:`\tilde\lambda` as above, :math:`1 - \tilde\lambda`, and 0;
+    - "visible": S_a, S_b and 0, as SnapMix does. They sum to 0 to 2: a mix that shows nothing of either has no label;
+    - "absolute": with m the sum of an image's evidence, :math:`\tilde\lambda = m_a S_a / (m_a S_a + m_b S_b)`,
+      :math:`1 - \tilde\lambda` and 0, the absolute mode of OA-CutMix: the larger object counts more. It is meant for
+      object masks; two images' maps of a network have no common scale;
+    - "uncertain": with c = max(1, S_a + S_b), :math:`S_a / c`, :math:`S_b / c` and the rest, :math:`1 - (S_a + S_b) /
+      c`: a mix that shows half of one object and nothing of the other is labelled half certain. This one is ours.
+
+    With `area_weight` t the weights are those times 1 - t, plus t times A, 1 - A and 0.
 
     **When it helps.** Where an image shows an object before a background, and the network has begun to tell them apart.
     With cut-outs that cover 11 % of the frame, a small network that has learned to tell them apart, and CutMix with
@@ -114,14 +134,22 @@ def masked_similarity(
         For "feature": a map is flat, and counts as evidence everywhere alike, if :math:`s_p \le` `min_contrast`
         :math:`\|g\|^2` at every place. Only ratios of evidence count, so without a bound rounding noise would pass for
         an object. None: what rounding may leave (1e-6 for float32, 1e-3 for float16, 8e-3 for bfloat16).
+    gate : Tensor, shape (N,), floating point, optional
+        How far each unmixed image's evidence is trusted, 0 to 1, as `foreground` finds it; None: 1 for all. A share
+        of a resized partner is 1 whatever its gate.
+    rule : {"relative", "visible", "absolute", "uncertain"}
+        How the visible shares become label weights. "absolute" reads the maps in every mix.
+    area_weight : float
+        t, the part of the label weights that follows the area, 0 to 1.
 
     Returns
     -------
     VisibleShares
-        S_a, S_b and the ratio, each (N,), within 0 to 1. The mean of M, or of 1 - M, stands in for a share where the
+        S_a, S_b and the ratio, each (N,), and the weights (N, 3), within 0 to 1. The ratio is the own label's part of
+        the first two weights, and `lam` where both are 0. The mean of M, or of 1 - M, stands in for a share where the
         image has no evidence at all (a flat map, an empty object mask). NaN or inf in a map, or values whose products
         overflow, make its shares NaN, except where M is the same in all cells (MixUp, an empty box): there the shares
-        are M and 1 - M whatever the maps hold.
+        are M and 1 - M whatever the maps hold, and whatever the gates.
 
     Raises
     ------
@@ -145,16 +173,19 @@ def masked_similarity(
 
     References
     ----------
-    "cam": Huang et al., "SnapMix: Semantically Proportional Mixing for Augmenting Fine-grained Data", AAAI 2021,
-    arXiv 2012.04846. "object": OA-CutMix, arXiv 2606.04820.
+    "cam" and "visible": Huang et al., "SnapMix: Semantically Proportional Mixing for Augmenting Fine-grained Data",
+    AAAI 2021, arXiv 2012.04846. "object" and "absolute": OA-CutMix, arXiv 2606.04820.
     """
     kind = checks.choice(evidence, "evidence", reference.EVIDENCES)
+    rule_number = checks.choice(rule, "rule", reference.RULES)
+    area_weight = checks.number(area_weight, "area_weight", 0, 1)
     name = "objects" if evidence == "object" else "features"
     maps, frames, h, w, tokens = _objects(features) if evidence == "object" else _places(features, grid)
     real = torch.float64 if maps.dtype is torch.float64 else torch.float32
     absent = maps.new_empty(0, dtype=real)
     perm = checks.indices(perm, "perm", maps, name)
     lam = checks.ratios(lam, "lam", maps, name, real)
+    gate = absent if gate is None else checks.ratios(gate, "gate", maps, name, real)
     weight, classes = absent, absent
     if evidence == "cam":
         weight, classes = _classes(class_weight, labels, maps, maps.shape[2 if tokens else 1], real)
@@ -178,10 +209,10 @@ def masked_similarity(
     contrast = reference.min_contrast_of(maps.dtype)
     if min_contrast is not None:
         contrast = checks.number(min_contrast, "min_contrast", 0)
-    arguments = (maps, weight, classes, perm, lam, box, mask, absent if resize is None else resize)
-    arguments = (*arguments, frames, h, w, *size, tokens, kind, contrast)
+    arguments = (maps, weight, classes, perm, lam, box, mask, absent if resize is None else resize, gate)
+    arguments = (*arguments, frames, h, w, *size, tokens, kind, contrast, rule_number, area_weight)
     try:
-        if not dispatch.is_plain(*arguments[:8]):
+        if not dispatch.is_plain(*arguments[:9]):
             return VisibleShares(*dispatch.call(_op, *arguments))
         with torch._C._AutoDispatchBelowAutograd():
             return VisibleShares(*_op(*arguments))
@@ -349,10 +380,10 @@ def _mask(mask: Any, lam: Tensor, size: tuple[int, int] | None) -> tuple[Tensor,
 
 @dispatch.fake("masked_similarity")
 def _(
-    features, class_weight, labels, perm, lam, box, mask, resize, frames, h, w, height, width, tokens, evidence,
-    min_contrast,
+    features, class_weight, labels, perm, lam, box, mask, resize, gate, frames, h, w, height, width, tokens, evidence,
+    min_contrast, rule, area_weight,
 ):  # fmt: skip
-    return tuple(lam.new_empty(lam.shape) for _ in range(3))
+    return *(lam.new_empty(lam.shape) for _ in range(3)), lam.new_empty(lam.shape[0], 3)
 
 
 dispatch.fallback("masked_similarity", reference.masked_similarity_explicit)

@@ -22,6 +22,8 @@ from sumix.reference.mask import mask_top_k, sample_top_k
 from sumix.reference.mask_shapes import grid_mask, smooth_mask
 from sumix.reference.masked_similarity import (
     EVIDENCES,
+    RULES,
+    evidence_map,
     kept_share,
     masked_similarity,
     masked_similarity_explicit,
@@ -51,8 +53,10 @@ __all__ = [
     "EVIDENCES",
     "RATIOS",
     "REDUCTIONS",
+    "RULES",
     "WEIGHTINGS",
     "cut_box",
+    "evidence_map",
     "evidence_mask",
     "grid_mask",
     "kept_share",

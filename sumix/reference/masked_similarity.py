@@ -8,6 +8,7 @@ from torch import Tensor
 from sumix.reference.precision import real
 
 EVIDENCES = ("feature", "cam", "object")
+RULES = ("relative", "visible", "absolute", "uncertain")
 
 
 def min_contrast_of(dtype: torch.dtype) -> float:
@@ -71,6 +72,42 @@ def evidence_map(
     return torch.where(flat, 0, s)
 
 
+def _ratio(own: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
+    return torch.where(own + partner == 0, lam, own / (own + partner))
+
+
+def weigh_labels(
+    own: Tensor,
+    partner: Tensor,
+    area: Tensor,
+    lam: Tensor,
+    own_mass: Tensor,
+    partner_mass: Tensor,
+    rule: str,
+    area_weight: float,
+) -> tuple[Tensor, Tensor]:
+    """The mix ratio (N,) and the weights of the labels (N, 3): own, partner's, and all classes evenly.
+
+    Of the visible shares (N,), the kept area, and the sums of both images' evidence, which "absolute" weighs by.
+    """
+    if rule == "absolute":  # nothing visible weighs nothing, whatever the sum
+        own = torch.where(own == 0, 0, own * own_mass)
+        partner = torch.where(partner == 0, 0, partner * partner_mass)
+    ratio = _ratio(own, partner, lam)
+    if rule in ("visible", "uncertain"):
+        total = own + partner
+        most = total.clamp(min=1) if rule == "uncertain" else torch.ones_like(total)
+        rest = 1 - total / most if rule == "uncertain" else torch.zeros_like(total)
+        weights = torch.stack([own / most, partner / most, rest], dim=1)
+    else:
+        weights = torch.stack([ratio, 1 - ratio, torch.zeros_like(ratio)], dim=1)
+    if area_weight == 0:
+        return ratio, weights
+    by_area = torch.stack([area, 1 - area, torch.zeros_like(area)], dim=1)
+    weights = (1 - area_weight) * weights + area_weight * by_area
+    return _ratio(weights[:, 0], weights[:, 1], lam), weights
+
+
 def _visible(m: Tensor, s: Tensor) -> Tensor:
     total = s.sum(dim=1)
     share = torch.where(total == 0, m.mean(dim=1), (m * s).sum(dim=1) / total)
@@ -93,7 +130,10 @@ def masked_similarity(
     labels: Tensor | None = None,
     evidence: str = "feature",
     min_contrast: float | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+    gate: Tensor | None = None,
+    rule: str = "relative",
+    area_weight: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Twin of `sumix.ops.masked_similarity` for maps (N, D, h, w), tokens (N, L, D) with their grid, and objects."""
     contrast = min_contrast_of(features.dtype) if min_contrast is None else min_contrast
     x = real(features)
@@ -110,12 +150,16 @@ def masked_similarity(
     if size is None:
         size = (1, 1) if mask is None else mask.shape[1:]
     m = kept_share(lam, box, mask, size, (h, w)).flatten(1)
-    own, partner = _visible(m, s), _visible(1 - m, s[perm])
+    own, partner, area = _visible(m, s), _visible(1 - m, s[perm]), m.mean(dim=1)
+    if gate is not None:
+        gate = gate.to(x.dtype)
+        own = gate * own + (1 - gate) * area
+        partner = gate[perm] * partner + (1 - gate[perm]) * (1 - area)
     if resize is not None:
         pasted = (box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1])
         partner = torch.where((resize != 0) & pasted, 1, partner)
-    total = own + partner
-    return own, partner, torch.where(total == 0, lam, own / total)
+    masses = s.sum(dim=1)
+    return own, partner, *weigh_labels(own, partner, area, lam, masses, masses[perm], rule, area_weight)
 
 
 def masked_similarity_explicit(
@@ -127,6 +171,7 @@ def masked_similarity_explicit(
     box: Tensor,
     mask: Tensor,
     resize: Tensor,
+    gate: Tensor,
     frames: int,
     h: int,
     w: int,
@@ -135,7 +180,9 @@ def masked_similarity_explicit(
     tokens: bool,
     evidence: int,
     min_contrast: float,
-) -> tuple[Tensor, Tensor, Tensor]:
+    rule: int,
+    area_weight: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The same under the op's own schema, for devices without kernels. Absent tensors have shape (0,)."""
 
     def present(tensor: Tensor) -> Tensor | None:
@@ -155,4 +202,7 @@ def masked_similarity_explicit(
         labels=labels,
         evidence=EVIDENCES[evidence],
         min_contrast=min_contrast,
+        gate=present(gate),
+        rule=RULES[rule],
+        area_weight=area_weight,
     )

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "../../csrc/masked_similarity.h"
 #include "no_torch.h"
 
 static size_t size_of(enum sumix_dtype dtype) { return dtype == SUMIX_FLOAT64 ? 8 : dtype == SUMIX_FLOAT32 ? 4 : 2; }
@@ -36,11 +37,13 @@ static struct sumix_masked_similarity_args new_batch(enum sumix_dtype dtype, enu
   void *class_weight = exactly((size_t)(k * d) * real), *lam = exactly((size_t)n * real);
   int64_t *labels = exactly((size_t)n * 8), *perm = exactly((size_t)n * 8), *box = exactly((size_t)n * 32);
   int64_t *resize = exactly((size_t)n * 8);
+  void *gate = exactly((size_t)n * real);
   float *mask = exactly((size_t)(n * height * width) * 4);
   for (int64_t i = 0; i < n * stride; i++) set(dtype, features, i, uniform());
   for (int64_t i = 0; i < k * d; i++) set(real_of(dtype), class_weight, i, uniform() - 0.3);
   for (int64_t i = 0; i < n; i++) {
     set(real_of(dtype), lam, i, uniform());
+    set(real_of(dtype), gate, i, uniform());
     labels[i] = (int64_t)(uniform() * (double)(k + 1)) - 1;
     perm[i] = (int64_t)(uniform() * (double)n);
     resize[i] = (int64_t)(uniform() * 4);
@@ -74,10 +77,12 @@ static struct sumix_masked_similarity_args new_batch(enum sumix_dtype dtype, enu
       .mask = mask,
       .mask_dtype = SUMIX_FLOAT32,
       .resize = resize,
+      .gate = gate,
       .min_contrast = 1e-6,
       .visible_a = exactly((size_t)n * real),
       .visible_b = exactly((size_t)n * real),
       .ratio = exactly((size_t)n * real),
+      .weights = exactly((size_t)(3 * n) * real),
   };
 }
 
@@ -91,9 +96,11 @@ static void free_batch(const struct sumix_masked_similarity_args *a, int64_t pre
                        a->box,
                        a->mask,
                        a->resize,
+                       a->gate,
                        a->visible_a,
                        a->visible_b,
-                       a->ratio};
+                       a->ratio,
+                       a->weights};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free((void *)all[i]);
 }
 
@@ -106,20 +113,27 @@ enum { EVERY = 5 };
 enum { EVERY = 1 };
 #endif
 
-static void check_one(const struct sumix_masked_similarity_args *a)
+/* Each rule in turn, with and without gates. */
+static void check_one(const struct sumix_masked_similarity_args *given)
 {
   static int turn;
   if (turn++ % EVERY != 0) return;
+  struct sumix_masked_similarity_args with = *given;
+  const struct sumix_masked_similarity_args *a = &with;
+  with.rule = (enum sumix_rule)(turn / EVERY % SUMIX_NUM_RULES);
+  with.area_weight = turn / EVERY % 3 == 0 ? 0 : uniform();
+  if (turn / EVERY % 5 == 0) with.gate = NULL;
   struct sumix_status status;
-  const size_t bytes = (size_t)a->n * size_of(real_of(a->dtype));
-  char *one = exactly(3 * bytes);
-  void *const outputs[] = {a->visible_a, a->visible_b, a->ratio};
+  const size_t real = size_of(real_of(a->dtype)), bytes = (size_t)a->n * real;
+  char *one = exactly(6 * bytes);
+  void *const outputs[] = {a->visible_a, a->visible_b, a->ratio, a->weights};
   for (num_threads = 1; num_threads <= 4; num_threads += 3) {
     CHECK(sumix_masked_similarity_cpu_baseline(a, &status) == 0);
-    for (int t = 0; t < 3; t++) {
-      if (num_threads == 1) memcpy(one + (size_t)t * bytes, outputs[t], bytes);
-      CHECK(memcmp(one + (size_t)t * bytes, outputs[t], bytes) == 0);
-      for (int64_t i = 0; i < a->n; i++) {
+    for (int t = 0; t < 4; t++) {
+      const int64_t count = t < 3 ? a->n : 3 * a->n;
+      if (num_threads == 1) memcpy(one + (size_t)t * bytes, outputs[t], (size_t)count * real);
+      CHECK(memcmp(one + (size_t)t * bytes, outputs[t], (size_t)count * real) == 0);
+      for (int64_t i = 0; i < count; i++) {
         const double value = get(real_of(a->dtype), outputs[t], i);
         CHECK(value >= 0 && value <= 1);
       }
@@ -151,6 +165,32 @@ static void check_all(enum sumix_dtype dtype, enum sumix_evidence evidence, bool
   free_batch(&a, prefix);
 }
 
+/* Half of an object and nothing of another, under each rule. */
+static void check_rules(void)
+{
+  static const double expected[SUMIX_NUM_RULES][4] = {
+      {1, 0, 0, 1}, {0.5, 0, 0, 1}, {1, 0, 0, 1}, {0.5, 0, 0.5, 1}};  // weights, and the ratio
+  const struct sumix_visible half = {.own = 0.5, .own_mass = 3, .partner_mass = 5, .area = 0.75};
+  const struct sumix_visible whole = {.own = 1, .partner = 1, .own_mass = 1, .partner_mass = 3, .area = 0.75};
+  const struct sumix_visible nothing = {.area = 0.75};
+  for (int r = 0; r < SUMIX_NUM_RULES; r++) {
+    const enum sumix_rule rule = (enum sumix_rule)r;
+    for (int t = 0; t < 2; t++) {  // all by the rule, and half of it by the area
+      const double part = t == 0 ? 1 : 0.5, rest = 1 - part;
+      const struct sumix_label_weights got = sumix_weigh_labels(rule, &half, rest, 0.25);
+      CHECK(got.own == part * expected[r][0] + rest * 0.75);
+      CHECK(got.partner == part * expected[r][1] + rest * 0.25);
+      CHECK(got.rest == part * expected[r][2]);
+      CHECK(fabs(got.ratio - got.own / (got.own + got.partner)) < 1e-15);
+    }
+    const bool relative = rule == SUMIX_RULE_RELATIVE || rule == SUMIX_RULE_ABSOLUTE;
+    const struct sumix_label_weights none = sumix_weigh_labels(rule, &nothing, 0, 0.25);
+    CHECK(none.ratio == 0.25 && none.own == (relative ? 0.25 : 0) && none.rest == (rule == SUMIX_RULE_UNCERTAIN));
+    const struct sumix_label_weights both = sumix_weigh_labels(rule, &whole, 0, 0.25);
+    CHECK(both.own == (rule == SUMIX_RULE_VISIBLE ? 1 : rule == SUMIX_RULE_ABSOLUTE ? 0.25 : 0.5) && both.rest == 0);
+  }
+}
+
 static void check_values(void)
 {
   const int64_t shape[] = {5, 8, 1, 3, 2, 1};
@@ -174,10 +214,10 @@ static void check_values(void)
   }
   const float bad[] = {-0.5f, 1.5f, NAN};
   for (int b = 0; b < 3; b++) {
-    float *const places[] = {(float *)a.lam + 3, (float *)a.mask + a.height * a.width + 1};
-    const char *const names[] = {"lam", "mask[1]"};
+    float *const places[] = {(float *)a.lam + 3, (float *)a.mask + a.height * a.width + 1, (float *)a.gate + 2};
+    const char *const names[] = {"lam", "mask[1]", "gate"};
     memset((void *)a.box, 0, (size_t)a.n * 32);
-    for (int p = 0; p < 2; p++) {
+    for (int p = 0; p < 3; p++) {
       const float before = *places[p];
       *places[p] = bad[b];
       CHECK(sumix_masked_similarity_cpu_baseline(&a, &status) == -1);
@@ -193,9 +233,11 @@ static void check_values(void)
 static void check_integral(void)
 {
   const int64_t shape[] = {12, 1, 1, 3, 4, 1};
-  const struct sumix_masked_similarity_args a = new_batch(SUMIX_FLOAT64, SUMIX_EVIDENCE_OBJECT, false, shape, 0);
+  struct sumix_masked_similarity_args a = new_batch(SUMIX_FLOAT64, SUMIX_EVIDENCE_OBJECT, false, shape, 0);
+  void *const gate = (void *)a.gate;
   struct sumix_status status;
   double *objects = (double *)a.features;
+  a.gate = NULL;
   for (int64_t i = 0; i < 12; i++) {
     for (int64_t p = 0; p < 12; p++) objects[12 * i + p] = i == p;
     ((int64_t *)a.perm)[i] = i;
@@ -215,6 +257,7 @@ static void check_integral(void)
     CHECK(fabs(((double *)a.visible_a)[i] - sum) < 1e-14);
     CHECK(fabs(((double *)a.visible_b)[i] - (1 - sum)) < 1e-14);
   }
+  a.gate = gate;
   free_batch(&a, 0);
 }
 
@@ -233,6 +276,7 @@ int main(void)
       check_all((enum sumix_dtype)dtype, SUMIX_EVIDENCE_OBJECT, false, objects, 0);
     }
   check_values();
+  check_rules();
   check_integral();
   puts("masked_similarity: passed");
   return 0;

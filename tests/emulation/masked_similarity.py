@@ -15,9 +15,10 @@ FEATURE, CAM, OBJECT = 0, 1, 2
 # n, d, frames, h, w: few places, some, many; and more than shared memory holds the sums of.
 SHAPES = [(1, 1, 1, 1, 1), (3, 37, 1, 7, 7), (2, 70, 2, 3, 5), (2, 33, 1, 14, 14), (2, 40, 1, 17, 18), (0, 4, 1, 2, 2)]
 KINDS = ["box", "mask", "bytes", "both", "constant", "resize", "lam"]
+RULES = range(4)
 
 
-def make(kind, evidence, dtype, tokens, shape, size):
+def make(kind, evidence, dtype, tokens, shape, size, rule=0):
     n, d, frames, h, w = shape
     height, width = size
     g = torch.Generator().manual_seed(n * d + h)
@@ -41,7 +42,8 @@ def make(kind, evidence, dtype, tokens, shape, size):
         box if kind in ("box", "both", "constant", "resize") else NONE,
         masks.get(kind, NONE),
         torch.randint(4, (n,), generator=g) if kind == "resize" else NONE,
-        *(frames, h, w, height, width, tokens, evidence, 1e-6),
+        torch.rand(n, generator=g).round(decimals=1).to(real) if rule > 0 else NONE,
+        *(frames, h, w, height, width, tokens, evidence, 1e-6, rule, 0.2 * rule),
     )
 
 
@@ -51,12 +53,13 @@ def displaced(dtype):
     return shifted(features), *rest
 
 
-def case(kind, evidence, dtype, tokens, shape, size, thorough=False):
-    name = "-".join(str(part) for part in (kind, ("feature", "cam", "object")[evidence], dtype, tokens, shape, size))
+def case(kind, evidence, dtype, tokens, shape, size, rule=0, thorough=False):
+    parts = (kind, ("feature", "cam", "object")[evidence], dtype, tokens, shape, size, rule)
+    name = "-".join(map(str, parts))
     return Case(
         "masked_similarity",
         name,
-        lambda: make(kind, evidence, dtype, tokens, shape, size),
+        lambda: make(kind, evidence, dtype, tokens, shape, size, rule),
         TOLERANCES[dtype],
         thorough,
     )
@@ -64,12 +67,17 @@ def case(kind, evidence, dtype, tokens, shape, size, thorough=False):
 
 CASES = [
     *(
-        case(KINDS[(i + j + tokens) % 7], (i + j) % 2, dtype, tokens, shape, (23, 31))
+        case(KINDS[(i + j + tokens) % 7], (i + j) % 2, dtype, tokens, shape, (23, 31), (i + j // 2) % 4)
         for i, dtype in enumerate(TOLERANCES)
         for j, shape in enumerate(SHAPES)
         for tokens in (False, True)
     ),
-    *(case(kind, OBJECT, torch.float32, False, (3, 1, 1, 5, 6), (23, 31)) for kind in KINDS),
+    *(case(kind, OBJECT, torch.float32, False, (3, 1, 1, 5, 6), (23, 31), rule) for kind in KINDS for rule in RULES),
+    *(
+        case("lam", evidence, torch.float64, True, (3, 8, 1, 3, 4), (23, 31), rule)
+        for evidence in (FEATURE, CAM)
+        for rule in RULES
+    ),
     case("both", OBJECT, torch.float16, False, (2, 1, 1, 40, 33), (40, 33)),  # a mask for each pixel
     case("mask", FEATURE, torch.float32, False, (2, 8, 1, 2, 3), (90, 200)),
     case("bytes", FEATURE, torch.float32, True, (2, 8, 1, 9, 7), (4, 3)),  # cells smaller than pixels
