@@ -6,6 +6,11 @@
 
 #include "maths.h"
 
+/* What the own label, the partner's label and all classes evenly weigh in a sample's classification term. */
+struct sumix_loss_weights {
+  double own, other, rest;
+};
+
 /* lam~ = w_a / (w_a + w_b) with w_a = lam exp(-own), w_b = (1 - lam) exp(-other): the sigmoid of the logarithm of their
  * ratio, finite for distances of any size. */
 static inline SUMIX_HD float sumix_mix_ratio_f32(float lam, float own, float other)

@@ -44,7 +44,9 @@ static int sumix_loss(const StableIValue *args, StableIValue *results, struct su
   for (int t = 4; t < 7; t++) SUMIX_TRY(sumix_tensor_expect(&in[t], SUMIX_INT64, 1, &n, status));
   SUMIX_TRY(sumix_tensor_expect(&in[7], real, 1, &n, status));
   if (weighted) SUMIX_TRY(sumix_tensor_expect(&in[8], real, 1, &k, status));
-  if (learned) SUMIX_TRY(sumix_tensor_expect(&in[9], real, 1, &n, status));
+  const bool three = in[9].dim == 2;
+  const int64_t learned_sizes[] = {n, 3};
+  if (learned) SUMIX_TRY(sumix_tensor_expect(&in[9], real, three ? 2 : 1, learned_sizes, status));
 
   const int ratio = read_enum(args[10], SUMIX_NUM_RATIOS, "ratio", status);
   const int weighting = read_enum(args[11], SUMIX_NUM_WEIGHTINGS, "weighting", status);
@@ -68,7 +70,8 @@ static int sumix_loss(const StableIValue *args, StableIValue *results, struct su
       .perm = in[6].data,
       .lam = in[7].data,
       .class_weight = weighted ? in[8].data : NULL,
-      .learned = learned ? in[9].data : NULL,
+      .learned = learned && !three ? in[9].data : NULL,
+      .label_weights = three ? in[9].data : NULL,
       .gamma = sumix_float(args[13]),
       .scale = sumix_float(args[14]),
       .label_smoothing = sumix_float(args[15]),

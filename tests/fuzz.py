@@ -244,7 +244,7 @@ class Generator:
             "masked": T("int64", each, ("below", k)),
             "labels": T("int64", each, ("below", k)),
             "weight": pick.choice((absent, T(real, (k,), ("unit",)))),
-            "learned": pick.choice((absent, T(real, each, ("unit",)))),
+            "learned": pick.choice((absent, T(real, each, ("unit",)), T(real, (n, 3), ("unit",)))),
             "grad_loss": T(real, pick.choice(((), each)), spread),
             "grad_logits": T(real, (n, k), spread),
             "grad_uncertainty": absent if self.plain else T(real, (n, k), spread),

@@ -312,7 +312,7 @@ def test_an_absolute_rule_reads_the_maps_in_every_mix():
     objects[1, 0, 0] = math.nan
     whole = ops.masked_similarity(objects, perm, torch.ones(2), **how)
     assert whole.lam.isnan().tolist() == [False, True] and whole.lam[0] == 1 and whole.own.tolist() == [1, 1]
-    with pytest.raises(ValueError, match="objects.* has values below 0"):
+    with pytest.raises(ValueError, match=r"objects.* has values below 0"):
         ops.masked_similarity(-objects.nan_to_num(1), perm, torch.ones(2), **how)
 
 

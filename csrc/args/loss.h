@@ -26,6 +26,7 @@ struct sumix_loss_args {
   const void *lam;                       // (n) real
   const void *class_weight;              // (k) real, or NULL
   const void *learned;                   // (n) real: lam~ found elsewhere, with SUMIX_RATIO_AREA; or NULL
+  const void *label_weights;             // (n, 3) real, in place of lam~, 1 - lam~ and 0, likewise; or NULL
   double gamma, scale, label_smoothing;  // scale below 0: n
   int64_t ignore_index;
   void *loss;   // () real, or (n) for SUMIX_REDUCTION_NONE
@@ -44,13 +45,13 @@ static inline SUMIX_HD bool sumix_loss_needs_ratios(const struct sumix_loss_args
   return a->ratio != SUMIX_RATIO_AREA && (weighted_mean || a->weighting == SUMIX_WEIGHTING_BATCH);
 }
 
-/* Four doubles where one block is to find what all rows share. Up to 1024 samples each row's block does that itself
+/* Six doubles where one block is to find what all rows share. Up to 1024 samples each row's block does that itself
  * where it takes a look at the labels alone: 20 bytes a sample from the first cache, faster than another launch. */
 static inline SUMIX_HD int64_t sumix_loss_scratch(const struct sumix_loss_args *a)
 {
   const bool weighted_mean = a->class_weight != NULL && a->reduction == SUMIX_REDUCTION_MEAN;
   const bool long_mean = a->n > 1024 && a->reduction == SUMIX_REDUCTION_MEAN;
-  return weighted_mean || long_mean || a->weighting == SUMIX_WEIGHTING_BATCH ? 4 * (int64_t)sizeof(double) : 0;
+  return weighted_mean || long_mean || a->weighting == SUMIX_WEIGHTING_BATCH ? 6 * (int64_t)sizeof(double) : 0;
 }
 
 /* Scales what sumix_loss left by the incoming gradient: one scalar, or (n) where the loss was not reduced. */

@@ -8,7 +8,8 @@
  *   alpha' likewise from p'
  *   lam~ = sigmoid(log(lam / (1 - lam)) - alpha[y_a] + alpha'[y_b])    for "area" lam, or a ratio found elsewhere, such
  *                                                      as masked_similarity.c's; its mean for weighting "batch"
- *   classification = lam~ CE(z, y_a) + (1 - lam~) CE(z, y_b)
+ *   classification = lam~ CE(z, y_a) + (1 - lam~) CE(z, y_b)    or, with label weights w_a, w_b and w_r found elsewhere,
+ *                    w_a CE(z, y_a) + w_b CE(z, y_b) + w_r mean_k CE(z, k)
  *   t = exp(min(-(u + v + alpha), 80)),  t' = exp(min(-(u[perm] + v + alpha'), 80))
  *   regulariser = lam CE(t, y_a) + (1 - lam) CE(t', y_b)
  *   loss = mean(classification) + gamma mean(regulariser)
@@ -17,7 +18,7 @@
  * plain form (u = r, v = z). Below 80 nothing differs; from 80 on t is constant, and the gradient through it 0. No
  * gradient flows through alpha or lam~.
  *
- *   dL/dz  = m - lam~ e_{y_a} - (1 - lam~) e_{y_b}
+ *   dL/dz  = m - lam~ e_{y_a} - (1 - lam~) e_{y_b}    or (w_a + w_b + w_r) m - w_a e_{y_a} - w_b e_{y_b} - w_r / k
  *   dL/dt  = softmax(t) - e_{y_a}, dt/du = -t:  own share of du[i], partner's share of du[perm[i]], and both of dv[i]
  *
  * A row's arithmetic lies in scratch that stays in the first cache. Of the inputs, rows of z and v are read once, rows
@@ -49,9 +50,9 @@ struct loss_task {
   double class_total, regulariser_total;  // what a reduction divides by; 1 where it does not
   bool nothing_kept;                      // every label is ignored: the loss is 0 / 0, its gradient 0
   double weight_total;                    // sum of the class weights
-  double batch_ratio;                     // what weighting "batch" uses for lam~
+  struct sumix_loss_weights batch;        // what weighting "batch" uses for all samples
   bool ratios_known;                      // parts[0] is filled
-  double *cross_entropies;                // (n, 2), by y_a and y_b, kept until batch_ratio is known; NULL where it is
+  double *cross_entropies;                // (n, 2), by y_a and y_b, kept until batch is known; NULL where it is
   struct row_state *rows;                 // (n), of grad_u; NULL where rows are not shared
   atomic_bool failed;
 };
@@ -63,6 +64,22 @@ struct backward_task {
 };
 
 static bool ignored(const struct sumix_loss_args *a, int64_t label) { return label == a->ignore_index; }
+
+static bool has_both(const struct sumix_loss_args *a, int64_t i)
+{
+  return !ignored(a, a->y_a[i]) && !ignored(a, a->y_b[i]);
+}
+
+/* Label weights found elsewhere are those of both labels: one label alone has none of the rest. */
+static bool has_rest(const struct sumix_loss_args *a, int64_t i) { return a->label_weights != NULL && has_both(a, i); }
+
+static struct sumix_loss_weights weights_of(const struct sumix_loss_args *a, int64_t i, double ratio)
+{
+  if (!has_rest(a, i)) return (struct sumix_loss_weights){ratio, 1 - ratio, 0};
+  return (struct sumix_loss_weights){real_at(a->dtype, a->label_weights, 3 * i),
+                                     real_at(a->dtype, a->label_weights, 3 * i + 1),
+                                     real_at(a->dtype, a->label_weights, 3 * i + 2)};
+}
 
 #define REAL float
 #define SUFFIX(name) name##_f32
@@ -107,6 +124,11 @@ static int check_values(const struct sumix_loss_args *a, bool *any_ignored, stru
     const double learned = a->learned != NULL ? real_at(a->dtype, a->learned, i) : lam;
     SUMIX_CHECK(!(learned < 0 || learned > 1), status, "learned[%lld] is %g, expected 0 to 1, or NaN", (long long)i,
                 learned);
+    for (int t = 0; t < 3 && a->label_weights != NULL; t++) {
+      const double part = real_at(a->dtype, a->label_weights, 3 * i + t);
+      SUMIX_CHECK(!(part < 0 || part > 1), status, "learned[%lld, %d] is %g, expected 0 to 1, or NaN", (long long)i, t,
+                  part);
+    }
   }
   return 0;
 }
@@ -124,18 +146,25 @@ static bool has_repeats(const int64_t *perm, int64_t n, struct row_state *rows)
 }
 
 /* Of the samples that have a label. */
-static double mean_ratio(const struct sumix_loss_args *a)
+static struct sumix_loss_weights mean_weights(const struct sumix_loss_args *a)
 {
-  double sum = 0, count = 0;
+  struct sumix_loss_weights sum = {0, 0, 0};
+  double count = 0;
   for (int64_t i = 0; i < a->n; i++) {
     if (ignored(a, a->y_a[i]) && ignored(a, a->y_b[i])) continue;
-    sum += real_at(a->dtype, a->parts, i);
+    const struct sumix_loss_weights w = weights_of(a, i, real_at(a->dtype, a->parts, i));
+    sum.own += w.own;
+    sum.other += w.other;
+    sum.rest += w.rest;
     count++;
   }
-  return sum / count;
+  const double own = sum.own / count;
+  if (a->label_weights == NULL) return (struct sumix_loss_weights){own, 1 - own, 0};
+  return (struct sumix_loss_weights){own, sum.other / count, sum.rest / count};
 }
 
-/* What the means divide by: the weights of the labels, which may depend on lam~. `uneven`: they are not all 1. */
+/* What the means divide by: the weights of the labels, which may depend on lam~. `uneven`: they are not all 1. Label
+ * weights of a sample with both labels count 1 without class weights, whatever they sum to, as lam~ and 1 - lam~ do. */
 static void set_totals(struct loss_task *task, bool uneven)
 {
   const struct sumix_loss_args *a = task->args;
@@ -150,15 +179,18 @@ static void set_totals(struct loss_task *task, bool uneven)
   task->nothing_kept = true;
   for (int64_t i = 0; i < a->n; i++) {
     const double lam = real_at(a->dtype, a->lam, i);
-    const double ratio = a->weighting == SUMIX_WEIGHTING_BATCH ? task->batch_ratio : real_at(a->dtype, a->parts, i);
+    const bool rest = has_rest(a, i), batch = a->weighting == SUMIX_WEIGHTING_BATCH;
+    struct sumix_loss_weights w = batch ? task->batch : weights_of(a, i, real_at(a->dtype, a->parts, i));
+    if (rest && a->class_weight == NULL) w = (struct sumix_loss_weights){lam, 1 - lam, 0};
     for (int side = 0; side < 2; side++) {
       const int64_t label = side == 0 ? a->y_a[i] : a->y_b[i];
       if (ignored(a, label)) continue;
       const double weight = a->class_weight != NULL ? real_at(a->dtype, a->class_weight, label) : 1;
-      task->class_total += weight * (side == 0 ? ratio : 1 - ratio);
+      task->class_total += weight * (side == 0 ? w.own : w.other);
       task->regulariser_total += side == 0 ? lam : 1 - lam;
       task->nothing_kept = false;
     }
+    if (rest) task->class_total += w.rest * task->weight_total / (double)a->k;
   }
 }
 
@@ -177,13 +209,14 @@ static void reduce(const struct loss_task *task)
              classification / task->class_total + a->gamma * (regulariser / task->regulariser_total));
 }
 
-/* Weighting "batch" without class weights or ignored labels: the mean ratio enters the classification term, and its
- * gradient at the two labels alone, as a factor. So the rows are computed without, and this adds what is missing once
- * the ratios of all samples are known, which spares a pass over the rows to find them first. */
+/* Weighting "batch" without class weights, label weights or ignored labels: the mean ratio enters the classification
+ * term, and its gradient at the two labels alone, as a factor. So the rows are computed without, and this adds what is
+ * missing once the ratios of all samples are known, which spares a pass over the rows to find them first. */
 static void apply_batch_ratio(const struct loss_task *task)
 {
   const struct sumix_loss_args *a = task->args;
-  const double hard = 1 - a->label_smoothing, own = hard * mean_ratio(a), other = hard * (1 - mean_ratio(a));
+  const struct sumix_loss_weights mean = mean_weights(a);
+  const double hard = 1 - a->label_smoothing, own = hard * mean.own, other = hard * mean.other;
   for (int64_t i = 0; i < a->n; i++) {
     const double value = own * task->cross_entropies[2 * i] + other * task->cross_entropies[2 * i + 1];
     set_real(a->dtype, a->parts, a->n + i, real_at(a->dtype, a->parts, a->n + i) + value);
@@ -201,16 +234,19 @@ static int run(struct loss_task *task, bool any_ignored, struct sumix_status *st
   const bool batch = a->weighting == SUMIX_WEIGHTING_BATCH;
   if (a->ratio == SUMIX_RATIO_AREA) {
     for (int64_t i = 0; i < a->n; i++) {
-      const bool given = a->learned != NULL && !ignored(a, a->y_a[i]) && !ignored(a, a->y_b[i]);
-      set_real(a->dtype, a->parts, i, real_at(a->dtype, given ? a->learned : a->lam, i));
+      double ratio = real_at(a->dtype, a->learned != NULL && has_both(a, i) ? a->learned : a->lam, i);
+      if (has_rest(a, i)) ratio = real_at(a->dtype, a->label_weights, 3 * i);
+      set_real(a->dtype, a->parts, i, ratio);
     }
     task->ratios_known = true;
   } else if (uneven && (batch || a->reduction == SUMIX_REDUCTION_MEAN)) {
     SUMIX_TRY(sumix_parallel_rows(a->n, 4 * a->k, wide ? ratio_rows_f64 : ratio_rows_f32, task, status));
     task->ratios_known = true;
   }
-  if (batch && uneven) task->batch_ratio = mean_ratio(a);
-  if (batch && !uneven) {
+  const bool known = uneven || a->label_weights != NULL;
+  if (batch && known) task->batch = mean_weights(a);
+  if (batch && !known) {
+    task->batch.other = 1;  // until they are known, only their sum means something
     task->cross_entropies = sumix_scratch(2 * a->n, sizeof(double));
     if (task->cross_entropies == NULL) return sumix_out_of_memory(status);
   }

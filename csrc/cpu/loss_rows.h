@@ -203,7 +203,7 @@ static void SUFFIX(add_to_row)(const struct loss_task *task, int64_t row, const 
  * own and other means something. */
 struct SUFFIX(classification) {
   double own, other;  // weights of CE(z, y_a) and CE(z, y_b)
-  double smooth;      // weight of each class's share of label smoothing
+  double smooth;      // weight of each class's share of what is spread evenly, the rest and label smoothing
 };
 static struct SUFFIX(classification) SUFFIX(class_weights)(const struct loss_task *task, int64_t i, double ratio)
 {
@@ -211,16 +211,18 @@ static struct SUFFIX(classification) SUFFIX(class_weights)(const struct loss_tas
   const REAL *weight = args->class_weight;
   const int64_t y_a = args->y_a[i], y_b = args->y_b[i];
   struct SUFFIX(classification) c = {0, 0, 0};
-  if (args->weighting == SUMIX_WEIGHTING_BATCH) ratio = task->batch_ratio;
+  const struct sumix_loss_weights w =
+      args->weighting == SUMIX_WEIGHTING_BATCH ? task->batch : weights_of(args, i, ratio);
   const double hard = 1 - args->label_smoothing, soft = args->label_smoothing / (double)args->k;
   if (!ignored(args, y_a)) {
-    c.own = hard * ratio * (weight != NULL ? weight[y_a] : 1);
-    c.smooth += soft * ratio;
+    c.own = hard * w.own * (weight != NULL ? weight[y_a] : 1);
+    c.smooth += soft * w.own;
   }
   if (!ignored(args, y_b)) {
-    c.other = hard * (1 - ratio) * (weight != NULL ? weight[y_b] : 1);
-    c.smooth += soft * (1 - ratio);
+    c.other = hard * w.other * (weight != NULL ? weight[y_b] : 1);
+    c.smooth += soft * w.other;
   }
+  if (has_rest(args, i)) c.smooth = soft + hard * w.rest / (double)args->k;
   return c;
 }
 
@@ -240,7 +242,7 @@ static double SUFFIX(classify)(const struct loss_task *task, int64_t i, const st
     else
       value += (side == 0 ? c->own : c->other) * cross_entropy;
   }
-  if (args->label_smoothing > 0) {
+  if (c->smooth != 0) {
     double sum = 0;
     for (int64_t j = 0; j < args->k; j++)
       sum += (weight != NULL ? weight[j] : 1) * (log_sum + (double)(rows->max_z - rows->z[j]));
@@ -300,7 +302,7 @@ static void SUFFIX(write_gradients)(const struct loss_task *task, int64_t i, con
     if (!ignored(args, y_a)) grad_z[y_a] -= (REAL)(c->own / class_total);
     if (!ignored(args, y_b)) grad_z[y_b] -= (REAL)(c->other / class_total);
   }
-  if (args->label_smoothing > 0) {
+  if (c->smooth != 0) {
     const REAL *weight = args->class_weight;
     const REAL smooth = (REAL)(c->smooth / class_total);
     for (int64_t j = 0; j < k; j++) grad_z[j] -= smooth * (weight != NULL ? weight[j] : 1);

@@ -23,7 +23,8 @@
  * What the means divide by is n unless labels are ignored, which the host cannot know. Up to 1024 samples every block
  * looks through the labels itself, from the first cache and in the same order. For more, and where lam~ enters (class
  * weights with the mean, or weighting "batch"), one block finds it for all in a launch before; lam~ itself, where
- * distances decide it, in another launch before that.
+ * distances decide it, in another launch before that. Label weights found elsewhere, three a sample, take the place of
+ * lam~, 1 - lam~ and 0.
  */
 #include "loss_backward.cuh"
 #include "loss_evidence.cuh"
@@ -52,7 +53,7 @@ template <typename element> struct loss_block {
 /* The weights of a sample's classification term. */
 template <typename real> struct loss_classification {
   real own, other;    // of CE(z, y_a) and CE(z, y_b)
-  real smooth;        // of each class's share of label smoothing
+  real smooth;        // of each class's share of what is spread evenly, the rest and label smoothing
   real weight_total;  // sum of the class weights
 };
 
@@ -84,7 +85,8 @@ __device__ void loss_compare(struct loss_block<element> *block, const struct los
 
 template <typename real>
 __device__ struct loss_classification<real> loss_class_weights(const struct sumix_loss_args *a,
-                                                               const struct loss_sample<real> *sample, real ratio)
+                                                               const struct loss_sample<real> *sample,
+                                                               struct loss_weights<real> w)
 {
   const real *const weight = (const real *)a->class_weight;
   const real smoothing = (real)a->label_smoothing, hard = 1 - smoothing, soft = smoothing / (real)a->k;
@@ -92,13 +94,14 @@ __device__ struct loss_classification<real> loss_class_weights(const struct sumi
     0, 0, 0, (real)a->k
   };
   if (sample->y_a >= 0) {
-    c.own = hard * ratio * (weight != NULL ? weight[sample->y_a] : (real)1);
-    c.smooth += soft * ratio;
+    c.own = hard * w.own * (weight != NULL ? weight[sample->y_a] : (real)1);
+    c.smooth += soft * w.own;
   }
   if (sample->y_b >= 0) {
-    c.other = hard * (1 - ratio) * (weight != NULL ? weight[sample->y_b] : (real)1);
-    c.smooth += soft * (1 - ratio);
+    c.other = hard * w.other * (weight != NULL ? weight[sample->y_b] : (real)1);
+    c.smooth += soft * w.other;
   }
+  if (loss_has_rest(a, sample)) c.smooth = soft + hard * w.rest / (real)a->k;
   return c;
 }
 
@@ -112,7 +115,7 @@ __device__ real loss_classify(struct loss_block<element> *block, const struct su
   real value = 0;
   if (sample->y_a >= 0) value += c->own * (log_sum + (z->max - sumix_to_real(z->row[sample->y_a])));
   if (sample->y_b >= 0) value += c->other * (log_sum + (z->max - sumix_to_real(z->row[sample->y_b])));
-  if (!(a->label_smoothing > 0)) return value;
+  if (c->smooth == 0) return value;
   real sums[2] = {0, 0};
   const int64_t visits = sumix_visits<resident>(&block->group);
   for (int64_t number = 0; number < visits; number++) {
@@ -159,7 +162,7 @@ __device__ void loss_write_gradients(struct loss_block<element> *block, const st
       if (a->grad_v == NULL) of_z[e] += of_v[e];  // the plain form has z for v
       if (j == sample->y_a) of_z[e] -= own;
       if (j == sample->y_b) of_z[e] -= other;
-      if (a->label_smoothing > 0 && e < visit.count) of_z[e] -= smooth * (weight != NULL ? weight[j] : (real)1);
+      if (c->smooth != 0 && e < visit.count) of_z[e] -= smooth * (weight != NULL ? weight[j] : (real)1);
     }
     sumix_store_visit(&block->group, &visit, of_z, (real *)a->grad_z + at);
     if (a->grad_v != NULL) sumix_store_visit(&block->group, &visit, of_v, (real *)a->grad_v + at);
@@ -208,7 +211,7 @@ __global__ void __launch_bounds__(sumix_row_threads<typename sumix_compute<eleme
   typedef typename sumix_compute<element>::real real;
   struct loss_shared<real> *const shared = (struct loss_shared<real> *)SUMIX_DYNAMIC_SHARED();
   const bool batch = a.weighting == SUMIX_WEIGHTING_BATCH;
-  struct loss_totals totals = {1, 1, 0, 1};
+  struct loss_totals totals = {1, 1, 0, 0, 0, 1};
   if (!ratios_alone)
     totals =
         sumix_loss_scratch(&a) > 0 ? *(const struct loss_totals *)a.scratch : loss_find_totals<real>(&a, shared->sums);
@@ -245,8 +248,8 @@ __global__ void __launch_bounds__(sumix_row_threads<typename sumix_compute<eleme
     };
     loss_regularise<resident, 2>(&block.group, &block.over, softmaxes, block.v + i * a.k, evidence, block.sign, x,
                                  shared->t_y);
-    struct loss_classification<real> c =
-        loss_class_weights<real>(&a, &sample, batch ? (real)totals.batch_ratio : ratio);
+    struct loss_classification<real> c = loss_class_weights<real>(
+        &a, &sample, batch ? loss_batch_weights<real>(&a, &totals) : loss_weights_of<real>(&a, &sample, ratio, i));
     const real classification = loss_classify<resident>(&block, &a, &sample, &softmaxes[0], &c);
     if (threadIdx.x == 0) {
       const real regulariser =

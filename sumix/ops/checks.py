@@ -88,6 +88,14 @@ def ratios(value: Any, name: str, like: Tensor, like_name: str, dtype: torch.dty
     return value.detach().to(dtype).contiguous()
 
 
+def label_weights(value: Any, name: str, like: Tensor, like_name: str, dtype: torch.dtype) -> Tensor:
+    """Fail unless `value` is a floating point (N, 3) beside `like`'s N rows; in `dtype`, contiguous, no gradient."""
+    if floating(value, name).shape != (like.shape[0], 3):
+        raise ValueError(f"{name} must be (N, 3) = ({like.shape[0]}, 3) as {like_name} has N rows, got {shape(value)}")
+    same_device(value, name, like, like_name)
+    return value.detach().to(dtype).contiguous()
+
+
 def weight(value: Any, name: str, like: Tensor, like_name: str, dtype: torch.dtype) -> Tensor:
     """Fail unless `value` is a floating point (K,) for `like`'s K columns; in `dtype`, contiguous, no gradient."""
     if floating(value, name).ndim != 1 or value.shape[0] != like.shape[1]:

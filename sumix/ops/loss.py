@@ -19,7 +19,7 @@ class SUMixParts(NamedTuple):
     lam: Tensor
     """(N,): the ratio in use, lam~, the weight of the sample's own label."""
     classification: Tensor
-    """(N,): lam~ CE(z, y_a) + (1 - lam~) CE(z, y_b)."""
+    """(N,): lam~ CE(z, y_a) + (1 - lam~) CE(z, y_b), or what label weights make of it."""
     regularizer: Tensor
     """(N,): the uncertainty regulariser, not yet multiplied by gamma."""
 
@@ -89,16 +89,20 @@ def sumix_loss(
     distance_scale : float or None
         Strength of "published", at least 0; None for the batch size, as in the authors' code.
     reduction : {"mean", "sum", "none"}
-        "mean" divides the classification term by the sum of lam~ w[y_a] + (1 - lam~) w[y_b] (N without weights).
+        "mean" divides the classification term by the sum of lam~ w[y_a] + (1 - lam~) w[y_b] (N without weights), to
+        which the rest of `learned` adds its part of the mean of w.
     weight : Tensor, shape (K,), floating point, or None
         w of torch.nn.CrossEntropyLoss, in the classification term only.
     label_smoothing : float
         In [0, 1], as in torch.nn.CrossEntropyLoss, in the classification term only.
     ignore_index : int
         A label of this value drops its terms, and does not count in means; such a sample's lam~ is lam.
-    learned : Tensor, shape (N,), floating point, in [0, 1] or NaN, or None
+    learned : Tensor, shape (N,) or (N, 3), floating point, in [0, 1] or NaN, or None
         A ratio that was found elsewhere, by `masked_similarity` for one: lam~ is this, alpha is 0, and `ratio`, `kappa`
-        and `distance_scale` are not looked at. No gradient flows into it.
+        and `distance_scale` are not looked at. No gradient flows into it. (N, 3) are the weights of the own label, of
+        the partner's, and of all classes evenly, as they are, whatever they sum to: the classification term is w_a
+        CE(z, y_a) + w_b CE(z, y_b) + w_r mean_k CE(z, k), and with label smoothing e that times 1 - e, plus e mean_k
+        CE(z, k). lam~ is then w_a. Weighting "batch" takes the mean of each.
 
     Returns
     -------
@@ -203,8 +207,8 @@ def _is_ready(
     real = torch.float64 if z.dtype is torch.float64 else torch.float32
     if not (y_a.dtype is y_b.dtype is perm.dtype is torch.int64 and lam.dtype is real):
         return False
-    for given in (weight, learned):
-        if given is not None and not (dispatch.is_plain(given) and given.dtype is real and given.ndim == 1):
+    for given, dimensions in (weight, (1,)), (learned, (1, 2)):
+        if given is not None and not (dispatch.is_plain(given) and given.dtype is real and given.ndim in dimensions):
             return False
     if weight is not None and weight.numel() == 0:
         return False
@@ -264,8 +268,15 @@ def _prepare(
         checks.indices(perm, "perm", logits, "logits"),
         checks.ratios(lam, "lam", logits, "logits", real),
         absent if weight is None else checks.weight(weight, "weight", logits, "logits", real),
-        absent if learned is None else checks.ratios(learned, "learned", logits, "logits", real),
+        absent if learned is None else _learned(learned, logits, real),
     )
+
+
+def _learned(learned: Tensor, logits: Tensor, real: torch.dtype) -> Tensor:
+    """Mix ratios (N,) or label weights (N, 3) as the op has them."""
+    if checks.floating(learned, "learned").ndim != 2:
+        return checks.ratios(learned, "learned", logits, "logits", real)
+    return checks.label_weights(learned, "learned", logits, "logits", real)
 
 
 @dispatch.fake("sumix_loss")

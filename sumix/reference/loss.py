@@ -47,6 +47,14 @@ class _Pair(NamedTuple):
     a: Tensor
     b: Tensor
 
+    @property
+    def both(self) -> Tensor:
+        return self.keep_a & self.keep_b
+
+    @property
+    def any(self) -> Tensor:
+        return self.keep_a | self.keep_b
+
 
 def _pair(y_a: Tensor, y_b: Tensor, ignore_index: int) -> _Pair:
     keep_a, keep_b = y_a != ignore_index, y_b != ignore_index
@@ -65,32 +73,66 @@ def _learn_ratio(
     alpha_a = semantic_distance(z, r, labels.b.where(labels.keep_b, -1), scale, published)
     alpha_b = semantic_distance(z, r[perm], labels.a.where(labels.keep_a, -1), scale, published)
     logit = lam.log() - (-lam).log1p() - _at(alpha_a, labels.a) + _at(alpha_b, labels.b)
-    return logit.sigmoid().where(labels.keep_a & labels.keep_b, lam), alpha_a, alpha_b
+    return logit.sigmoid().where(labels.both, lam), alpha_a, alpha_b
 
 
 def _given_ratio(z: Tensor, labels: _Pair, lam: Tensor, learned: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A ratio that was found elsewhere, without distances."""
-    learned = learned.detach().to(lam.dtype).where(labels.keep_a & labels.keep_b, lam)
+    """A ratio (N,), or the first of label weights (N, 3), that was found elsewhere, without distances."""
+    learned = learned if learned.ndim == 1 else learned[:, 0]
+    learned = learned.detach().to(lam.dtype).where(labels.both, lam)
     return learned, torch.zeros_like(z), torch.zeros_like(z)
 
 
-def _weigh(learned: Tensor, labels: _Pair, weighting: str) -> Tensor:
-    """The ratio that multiplies the cross entropies: lam~, or its mean over the batch."""
-    if weighting == "sample":
-        return learned
-    kept = labels.keep_a | labels.keep_b
-    return (learned.where(kept, 0).sum() / kept.sum()).expand_as(learned)
+class _Weights(NamedTuple):
+    """(N,) each: of both cross entropies, and of their mean over all classes."""
+
+    own: Tensor
+    other: Tensor
+    rest: Tensor
+    given: bool
+    """Whether they were found elsewhere: then they need not sum to 1."""
+
+
+def _weigh(ratio: Tensor, given: Tensor | None, labels: _Pair, weighting: str) -> _Weights:
+    """What multiplies the cross entropies: lam~ and 1 - lam~, or label weights found elsewhere, or the batch's means.
+
+    A sample with one label alone has none of the rest, and its lam~ is lam.
+    """
+    weights, three = [ratio, 1 - ratio, torch.zeros_like(ratio)], given is not None and given.ndim == 2
+    if three:
+        found = given.detach().to(ratio.dtype).unbind(1)
+        weights = [one.where(labels.both, other) for one, other in zip(found, weights, strict=True)]
+    if weighting == "batch":
+        weights = [(one.where(labels.any, 0).sum() / labels.any.sum()).expand_as(one) for one in weights]
+    own, other, rest = weights
+    return _Weights(own, other, rest.where(labels.both, 0), three)
+
+
+def _even(used: _Weights, labels: _Pair, label_smoothing: float) -> Tensor | float:
+    """(N,) what the mean cross entropy of all classes weighs beside the smoothing of both labels.
+
+    Smoothing replaces a share of the target by 1 spread over all classes, whatever the target sums to.
+    """
+    if not used.given:
+        return 0.0
+    missing = label_smoothing * (1 - used.own - used.other)
+    return ((1 - label_smoothing) * used.rest + missing).where(labels.both, 0)
 
 
 def _totals(
-    used: Tensor, lam: Tensor, labels: _Pair, weight: Tensor | None, reduction: str
+    used: _Weights, lam: Tensor, labels: _Pair, weight: Tensor | None, reduction: str
 ) -> tuple[Tensor | float, Tensor | float]:
     """What the classification term and the regulariser are divided by."""
     if reduction != "mean":
         return 1.0, 1.0
     weight_a = labels.keep_a if weight is None else weight[labels.a] * labels.keep_a
     weight_b = labels.keep_b if weight is None else weight[labels.b] * labels.keep_b
-    return (used * weight_a + (1 - used) * weight_b).sum(), (lam * labels.keep_a + (1 - lam) * labels.keep_b).sum()
+    classification = used.own * weight_a + used.other * weight_b
+    if used.given and weight is None:  # a sample counts 1, whatever its labels weigh
+        classification = classification.where(~labels.both, 1)
+    elif used.given:
+        classification = classification + used.rest * weight.mean()
+    return classification.sum(), (lam * labels.keep_a + (1 - lam) * labels.keep_b).sum()
 
 
 def sumix_loss(
@@ -118,17 +160,21 @@ def sumix_loss(
     z, r = real(logits), real(raw_logits)
     v, u = (z, r) if uncertainty is None else (real(uncertainty), real(raw_uncertainty))
     lam, labels = lam.to(z.dtype), _pair(y_a, y_b, ignore_index)
-    if learned is None:
+    given = learned
+    if given is None:
         scale = scale_of(ratio, z, kappa, distance_scale)
         learned, alpha_a, alpha_b = _learn_ratio(z, r, labels, perm, lam, ratio, scale)
     else:
-        learned, alpha_a, alpha_b = _given_ratio(z, labels, lam, learned)
-    used = _weigh(learned, labels, weighting)
+        learned, alpha_a, alpha_b = _given_ratio(z, labels, lam, given)
+    used = _weigh(learned, given, labels, weighting)
 
     weight = None if weight is None else weight.to(z.dtype)
     options = {"weight": weight, "label_smoothing": label_smoothing}
     ce_a, ce_b = (_cross_entropy(z, y, ignore_index, **options) for y in (y_a, y_b))
-    classification = used * ce_a + (1 - used) * ce_b
+    classification = used.own * ce_a + used.other * ce_b
+    if used.given:
+        of_all = -z.log_softmax(dim=1) if weight is None else -z.log_softmax(dim=1) * weight
+        classification = classification + _even(used, labels, label_smoothing) * of_all.mean(dim=1)
     # The partner first: torch.compile (2.13, on CPU) fuses the sum of u's two gradients into the scatter of the second,
     # and so reads rows before they are complete. In this order it does not.
     t_b = _evidence(-(u[perm] + v + alpha_b))
@@ -199,10 +245,10 @@ def sumix_loss_explicit(
         used, alpha_a, alpha_b = _learn_ratio(z, r, labels, perm, lam, RATIOS[ratio], scale)
     else:
         used, alpha_a, alpha_b = _given_ratio(z, labels, lam, given)
-    used = _weigh(used, labels, WEIGHTINGS[weighting])
+    used = _weigh(used, given, labels, WEIGHTINGS[weighting])
     class_total, regularizer_total = _totals(used, lam, labels, weights, name)
     if name == "mean":  # where every label is ignored, the loss is 0 / 0 and its gradient 0
-        kept = (labels.keep_a | labels.keep_b).any()
+        kept = labels.any.any()
         class_total, regularizer_total = (total.where(kept, 1) for total in (class_total, regularizer_total))
     hot_a = F.one_hot(labels.a, z.shape[1]) * labels.keep_a.unsqueeze(1)
     hot_b = F.one_hot(labels.b, z.shape[1]) * labels.keep_b.unsqueeze(1)
@@ -210,9 +256,10 @@ def sumix_loss_explicit(
 
     # dCE/dz = (sum of the target) softmax(z) - target, for the target that class weights and smoothing make of both
     # labels.
-    target = (1 - label_smoothing) * shares * (used.unsqueeze(1) * hot_a + (1 - used).unsqueeze(1) * hot_b)
-    kept = used * labels.keep_a + (1 - used) * labels.keep_b
-    target = target + label_smoothing / z.shape[1] * shares * kept.unsqueeze(1)
+    target = (1 - label_smoothing) * shares * (used.own.unsqueeze(1) * hot_a + used.other.unsqueeze(1) * hot_b)
+    kept = used.own * labels.keep_a + used.other * labels.keep_b
+    even = label_smoothing * kept + _even(used, labels, label_smoothing)
+    target = target + shares / z.shape[1] * even.unsqueeze(1)
     grad_z = (target.sum(dim=1, keepdim=True) * z.softmax(dim=1) - target) / class_total
 
     def share(exponent: Tensor, hot: Tensor, part: Tensor, keep: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ enum { EVERY = 1, MANY = 401 };
 struct batch {
   enum sumix_dtype dtype;
   int64_t n, k;
-  void *z, *r, *v, *u, *lam, *weight;
+  void *z, *r, *v, *u, *lam, *weight, *label_weights;
   int64_t *y_a, *y_b, *perm;
   void *loss, *parts, *grad_z, *grad_v, *grad_u, *grad_partner;
 };
@@ -48,6 +48,11 @@ static struct batch new_batch(enum sumix_dtype dtype, int64_t n, int64_t k, bool
   b.z = random_rows(dtype, n * k), b.r = random_rows(dtype, n * k);
   b.v = random_rows(dtype, n * k), b.u = random_rows(dtype, n * k);
   b.lam = random_rows(real, n), b.weight = random_rows(real, k);
+  b.label_weights = exactly((size_t)(3 * n) * size_of(real));
+  for (int64_t i = 0; i < 3 * n; i++) {
+    if (real == SUMIX_FLOAT64) ((double *)b.label_weights)[i] = uniform();
+    if (real == SUMIX_FLOAT32) ((float *)b.label_weights)[i] = (float)uniform();
+  }
   b.y_a = exactly((size_t)n * 8), b.y_b = exactly((size_t)n * 8), b.perm = exactly((size_t)n * 8);
   for (int64_t i = 0; i < n; i++) {
     b.y_a[i] = (int64_t)(uniform() * (double)k);
@@ -64,7 +69,7 @@ static struct batch new_batch(enum sumix_dtype dtype, int64_t n, int64_t k, bool
 
 static void free_batch(struct batch *b)
 {
-  void *all[] = {b->z,    b->r,    b->v,     b->u,      b->lam,    b->weight, b->y_a,         b->y_b,
+  void *all[] = {b->z,    b->r,    b->v,     b->u,      b->lam,    b->weight, b->y_a,         b->y_b, b->label_weights,
                  b->perm, b->loss, b->parts, b->grad_z, b->grad_v, b->grad_u, b->grad_partner};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
@@ -157,6 +162,7 @@ static void test_every_option(void)
               a.weighting = (enum sumix_weighting)weighting;
               if (bits & 8) a.class_weight = b.weight;
               if (bits & 16) a.label_smoothing = 0.1;
+              if (a.ratio == SUMIX_RATIO_AREA && bits & 4) a.label_weights = b.label_weights;
               CHECK(sumix_loss_cpu_baseline(&a, &status) == 0);
               check_results(&b, &a);
               if (a.grad_z != NULL) run_backward(&b, &a);
@@ -169,7 +175,7 @@ static void test_values_out_of_range(void)
 {
   struct sumix_status status;
   struct batch b = new_batch(SUMIX_FLOAT32, 4, 3, false);
-  const struct sumix_loss_args a = arguments(&b, false, true, SUMIX_REDUCTION_MEAN);
+  struct sumix_loss_args a = arguments(&b, false, true, SUMIX_REDUCTION_MEAN);
   const int64_t bad_labels[] = {-1, 3, INT64_MAX, INT64_MIN};
   for (size_t i = 0; i < 4; i++) {
     int64_t *const arrays[] = {b.y_a, b.y_b, b.perm};
@@ -186,6 +192,12 @@ static void test_values_out_of_range(void)
   for (size_t i = 0; i < 4; i++) {
     ((float *)b.lam)[2] = bad_ratios[i];
     CHECK(sumix_loss_cpu_baseline(&a, &status) == -1 && blames(&status, "lam[2]"));
+    ((float *)b.lam)[2] = 0.5f;
+    a.label_weights = b.label_weights;
+    ((float *)b.label_weights)[7] = bad_ratios[i];
+    const bool refused = sumix_loss_cpu_baseline(&a, &status) == -1;
+    CHECK(isnan(bad_ratios[i]) ? !refused : refused && blames(&status, "learned[2, 1]"));
+    a.label_weights = NULL;
   }
   free_batch(&b);
 }

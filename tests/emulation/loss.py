@@ -75,6 +75,15 @@ def learned():
     return loss(tensors, "area", "batch", learned=torch.rand(9, generator=torch.Generator().manual_seed(1)))
 
 
+def label_weights(weighting, reduction, dtype, k, weighted):
+    n = 9
+    tensors = batch(n, k, dtype, ignoring=weighted, repeats=True)
+    generator = torch.Generator().manual_seed(k)
+    weights = torch.rand(n, 3, generator=generator, dtype=torch.float64).to(real_of(dtype))
+    weight = torch.linspace(0.5, 2.0, k, dtype=real_of(dtype)) if weighted else ABSENT
+    return loss(tensors, "area", weighting, reduction, learned=weights, weight=weight, smoothing=0.1 * (k % 2))
+
+
 def labels_alike():
     tensors = batch(8, 5, torch.float64)
     tensors[5] = tensors[4]
@@ -123,6 +132,14 @@ CASES = [
         for dtype, reduction in itertools.product((torch.float32, torch.float64), REDUCTIONS)
     ),
     case("learned", learned),
+    *(
+        case(f"label weights, {dtype}, {k}, {weighting}, {reduction}{', weighted' * weighted}",
+             lambda *a, given=(weighting, reduction, dtype, k, weighted): label_weights(*given), dtype)
+        for (dtype, k), weighting, reduction, weighted in itertools.product(
+            ((torch.float32, 10), (torch.float64, 33), (torch.bfloat16, 2049)), WEIGHTINGS, REDUCTIONS, (False, True))
+    ),
+    case("label weights, many samples", lambda: loss(
+        batch(1500, 4, torch.float32, ignoring=True), "area", learned=torch.full((1500, 3), 0.3))),
     case("labels alike", labels_alike, torch.float64),
     *(case(f"nothing kept, {given}", lambda given=given: nothing_kept(given)) for given in WEIGHTINGS),
     *(
