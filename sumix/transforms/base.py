@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from sumix import ranks, tv_tensors
 from sumix.evidence.evidence import Evidence, as_evidence
-from sumix.evidence.rules import RULES, label_weights
+from sumix.evidence.rules import label_weights
 from sumix.ops import checks, dispatch
 from sumix.ops.mix import LINEAR_DTYPES, soft_labels
 from sumix.ops.mix_normalize import mix_normalize
 from sumix.ops.sample import PARTNERS, as_seed, perm_of
 from sumix.ranks import group_of, members
 from sumix.recipe import Recipe, check_label_map, mix_labels, mix_pixels
+from sumix.reference import RULES
 from sumix.target import MixTarget
 from sumix.transforms import docs, options
 from sumix.transforms.cross_rank import forward as forward_across_ranks
