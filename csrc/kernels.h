@@ -12,6 +12,7 @@
 #define SUMIX_KERNELS_H
 
 #include "args/evidence_mask.h"
+#include "args/foreground.h"
 #include "args/loss.h"
 #include "args/mask.h"
 #include "args/masked_similarity.h"
@@ -44,6 +45,7 @@
   X(loss)                                                                                                              \
   X(loss_backward)                                                                                                     \
   X(masked_similarity)                                                                                                 \
+  X(foreground)                                                                                                        \
   X(mix_box)                                                                                                           \
   X(mix_box_backward)                                                                                                  \
   X(mix_linear)                                                                                                        \

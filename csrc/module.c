@@ -31,7 +31,7 @@ static const struct sumix_op_entry *const tables[] = {sumix_uncertainty_ops,   s
                                                       sumix_saliency_ops,      sumix_mix_mask_ops,
                                                       sumix_mix_resize_ops,    sumix_mix_inplace_ops,
                                                       sumix_mix_normalize_ops, sumix_masked_similarity_ops,
-                                                      sumix_evidence_mask_ops};
+                                                      sumix_evidence_mask_ops, sumix_foreground_ops};
 
 /* For all devices the same functions: csrc/device.h goes by the tensors. The handles stay for ever: deleting one would
  * take its ops away. */

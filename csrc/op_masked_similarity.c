@@ -1,32 +1,6 @@
 /* sumix::masked_similarity: check, allocate, run. An absent tensor is one of shape (0,). */
-#include "device.h"
+#include "op_map.h"
 #include "ops.h"
-
-/* The maps: (n, l, d) tokens, of which the last `places` are read, or (n, d, places). Each sample dense in itself; the
- * step from one to the next may be any. */
-static int read_features(StableIValue argument, bool tokens, int64_t places, struct sumix_masked_similarity_args *a,
-                         struct sumix_tensor *x, struct sumix_status *status)
-{
-  SUMIX_TRY(sumix_tensor_read(argument, "features", x, status));
-  SUMIX_CHECK(sumix_is_floating(x->dtype), status, "features must be float16, bfloat16, float32 or float64");
-  SUMIX_CHECK(x->dim == 3, status, "features must have 3 dimensions, got %lld", (long long)x->dim);
-  const int64_t length = x->sizes[tokens ? 1 : 2], d = x->sizes[tokens ? 2 : 1];
-  SUMIX_CHECK(d > 0 && places > 0, status, "features must have channels and places");
-  SUMIX_CHECK(tokens ? length >= places : length == places, status,
-              "features must have %s%lld places as frames, h and w say, got %lld", tokens ? "at least " : "",
-              (long long)places, (long long)length);
-  const bool dense = (x->sizes[2] == 1 || x->strides[2] == 1) && (x->sizes[1] == 1 || x->strides[1] == x->sizes[2]) &&
-                     (x->sizes[0] <= 1 || x->strides[0] >= 0);
-  SUMIX_CHECK(dense || x->numel == 0, status, "features must be contiguous in every sample");
-  a->dtype = x->dtype;
-  a->channels_last = tokens;
-  a->n = x->sizes[0];
-  a->d = d;
-  a->stride = x->strides[0];
-  const int64_t skipped = tokens ? (length - places) * d * (int64_t)sumix_dtype_size(x->dtype) : 0;
-  a->features = x->numel > 0 ? (const char *)x->data + skipped : x->data;
-  return 0;
-}
 
 static int read_mask(const struct sumix_tensor *mask, struct sumix_masked_similarity_args *a,
                      struct sumix_status *status)
@@ -41,15 +15,6 @@ static int read_mask(const struct sumix_tensor *mask, struct sumix_masked_simila
   return 0;
 }
 
-/* Sizes of which the kernel multiplies two; anything larger is no image. */
-static int read_size(StableIValue value, const char *name, int64_t *size, struct sumix_status *status)
-{
-  *size = sumix_int(value);
-  SUMIX_CHECK(*size > 0 && *size < (int64_t)1 << 31, status, "%s must be above 0 and below 2^31, got %lld", name,
-              (long long)*size);
-  return 0;
-}
-
 static int masked_similarity(const StableIValue *args, StableIValue *results, struct sumix_status *status)
 {
   static const char *const names[] = {"features", "class_weight", "labels", "perm", "lam",
@@ -57,15 +22,21 @@ static int masked_similarity(const StableIValue *args, StableIValue *results, st
   struct sumix_tensor in[9], out[4];
   struct sumix_masked_similarity_args a = {0};
   for (int t = 1; t < 9; t++) SUMIX_TRY(sumix_tensor_read_contiguous(args[t], names[t], &in[t], status));
-  SUMIX_TRY(read_size(args[9], "frames", &a.frames, status));
-  SUMIX_TRY(read_size(args[10], "h", &a.h, status));
-  SUMIX_TRY(read_size(args[11], "w", &a.w, status));
-  SUMIX_TRY(read_size(args[12], "height", &a.height, status));
-  SUMIX_TRY(read_size(args[13], "width", &a.width, status));
-  SUMIX_CHECK(a.h * a.w < (int64_t)1 << 31, status, "a map must have less than 2^31 places, got h = %lld and w = %lld",
-              (long long)a.h, (long long)a.w);
-  SUMIX_TRY(read_features(args[0], sumix_bool(args[14]), a.frames * a.h * a.w, &a, &in[0], status));
+  SUMIX_TRY(sumix_size_read(args[9], "frames", &a.frames, status));
+  SUMIX_TRY(sumix_size_read(args[10], "h", &a.h, status));
+  SUMIX_TRY(sumix_size_read(args[11], "w", &a.w, status));
+  SUMIX_TRY(sumix_size_read(args[12], "height", &a.height, status));
+  SUMIX_TRY(sumix_size_read(args[13], "width", &a.width, status));
+  struct sumix_map map;
+  const bool tokens = sumix_bool(args[14]);
+  SUMIX_TRY(sumix_map_read(args[0], "features", (const int64_t[]){a.frames, a.h, a.w}, tokens, &in[0], &map, status));
   const struct sumix_tensor *x = &in[0];
+  a.dtype = map.dtype;
+  a.channels_last = map.channels_last;
+  a.n = x->sizes[0];
+  a.d = map.d;
+  a.stride = map.stride;
+  a.features = map.data;
   const enum sumix_dtype real = sumix_real_of(x->dtype);
   const int64_t evidence = sumix_int(args[15]);
   SUMIX_CHECK(evidence >= 0 && evidence < SUMIX_NUM_EVIDENCES, status, "evidence must be 0 to %d, got %lld",

@@ -12,6 +12,6 @@ struct sumix_op_entry {
 extern const struct sumix_op_entry sumix_uncertainty_ops[], sumix_semantic_distance_ops[], sumix_mask_ops[],
     sumix_loss_ops[], sumix_mix_ops[], sumix_sample_ops[], sumix_saliency_ops[], sumix_mix_mask_ops[],
     sumix_mix_resize_ops[], sumix_mix_inplace_ops[], sumix_mix_normalize_ops[], sumix_masked_similarity_ops[],
-    sumix_evidence_mask_ops[];
+    sumix_evidence_mask_ops[], sumix_foreground_ops[];
 
 #endif

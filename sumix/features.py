@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sumix.head import SUMixHead, SUMixOutput, lasting, unwrapped
 from sumix.ops import checks
-from sumix.ops.masked_similarity import MOST_PREFIX_TOKENS
+from sumix.ops.maps import MOST_PREFIX_TOKENS
 
 _SLOT = "_sumix_forward_pass"  # attribute of the watched layers: the forward pass that they report to
 _POOLS_1D = (nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d)

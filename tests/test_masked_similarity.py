@@ -9,6 +9,7 @@ from batches import TOLERANCE, assert_near
 
 from sumix import ops, reference
 from sumix.ops import VisibleShares
+from sumix.ops.maps import places
 
 EVIDENCES, RULES = reference.EVIDENCES, reference.RULES
 GRIDS = [(4, 4), (7, 7), (1, 5), (3, 2), (14, 14)]
@@ -111,7 +112,7 @@ def test_maps_of_several_formats_are_not_copied():
     x = torch.randn(n, d, h, w)
     last, tokens = x.contiguous(memory_format=torch.channels_last), torch.randn(n, h * w + 1, d)
     for features, grid in [(x, None), (last, None), (tokens, (h, w)), (tokens[:, 1:], (h, w)), (x[::2], None)]:
-        maps = ops.masked_similarity.__globals__["_places"](features, grid)[0]
+        maps = places(features, grid)[0]
         assert maps.data_ptr() == features.data_ptr()
 
 

@@ -45,7 +45,7 @@
 #include "parallel.h"
 #include "real.h"
 
-enum { BLOCK = 32 };  // channels or places that are widened, or summed, at a time
+enum { BLOCK = 32 };  // channels or places that are widened at a time
 enum { ROWS = 4 };    // rows of a mask that are added up at a time
 
 enum { MASK_OUT_OF_RANGE = 1, OBJECTS_NEGATIVE = 2 };
@@ -57,16 +57,21 @@ struct similarity_task {
   atomic_bool failed;
 };
 
-static int64_t places_of(const struct sumix_masked_similarity_args *a) { return a->frames * a->h * a->w; }
+static struct sumix_map map_of(const struct sumix_masked_similarity_args *a)
+{
+  return (struct sumix_map){a->features, a->stride, a->d, a->frames * a->h * a->w, a->dtype, a->channels_last};
+}
 
 #define REAL float
 #define SUFFIX(name) name##_f32
+#include "evidence_rows.h"
 #include "masked_similarity_rows.h"
 #undef REAL
 #undef SUFFIX
 
 #define REAL double
 #define SUFFIX(name) name##_f64
+#include "evidence_rows.h"
 #include "masked_similarity_rows.h"
 
 static int check_values(const struct sumix_masked_similarity_args *a, struct sumix_status *status)
@@ -322,8 +327,8 @@ static int run(struct similarity_task *task, struct sumix_status *status)
   if (a->evidence != SUMIX_EVIDENCE_OBJECT && sumix_masked_similarity_reads_maps(a)) {
     task->evidence = sumix_scratch(a->n * a->h * a->w, sizeof *task->evidence);
     if (task->evidence == NULL) return sumix_out_of_memory(status);
-    SUMIX_TRY(
-        sumix_parallel_rows(a->n, a->d * places_of(a), wide ? evidence_rows_f64 : evidence_rows_f32, task, status));
+    SUMIX_TRY(sumix_parallel_rows(a->n, a->d * a->frames * a->h * a->w, wide ? evidence_rows_f64 : evidence_rows_f32,
+                                  task, status));
   }
   const int64_t pixels = a->mask != NULL && !a->mask_is_constant ? a->height * a->width : 0;
   SUMIX_TRY(sumix_parallel_rows(a->n, pixels + 4 * a->h * a->w, share_rows, task, status));

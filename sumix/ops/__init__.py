@@ -5,6 +5,7 @@ Each is a thin layer over `torch.ops.sumix.<name>`, whose arguments are plainer 
 
 from sumix.ops.evidence_mask import evidence_mask
 from sumix.ops.fmix import fmix_mask
+from sumix.ops.foreground import Foreground, foreground
 from sumix.ops.loss import SUMixParts, sumix_loss
 from sumix.ops.mask import mask_top_k, sample_top_k
 from sumix.ops.mask_shapes import grid_mask, sample_grid, sample_smooth, smooth_mask
@@ -28,12 +29,14 @@ from sumix.ops.semantic_distance import semantic_distance
 from sumix.ops.uncertainty import uncertainty
 
 __all__ = [
+    "Foreground",
     "SUMixParts",
     "VisibleShares",
     "cut_box",
     "draw_seed",
     "evidence_mask",
     "fmix_mask",
+    "foreground",
     "grid_mask",
     "mask_top_k",
     "masked_similarity",

@@ -9,10 +9,9 @@ from torch import Tensor
 
 from sumix import reference
 from sumix.ops import checks, dispatch
+from sumix.ops.maps import dense, places
 from sumix.ops.volumes import check_boxes
 from sumix.reference.masked_similarity import overlaps
-
-MOST_PREFIX_TOKENS = 16  # a class token, a distillation token, registers
 
 _op = torch.ops.sumix.masked_similarity.default
 
@@ -180,7 +179,7 @@ def masked_similarity(
     rule_number = checks.choice(rule, "rule", reference.RULES)
     area_weight = checks.number(area_weight, "area_weight", 0, 1)
     name = "objects" if evidence == "object" else "features"
-    maps, frames, h, w, tokens = _objects(features) if evidence == "object" else _places(features, grid)
+    maps, frames, h, w, tokens = _objects(features) if evidence == "object" else places(features, grid)
     real = torch.float64 if maps.dtype is torch.float64 else torch.float32
     absent = maps.new_empty(0, dtype=real)
     perm = checks.indices(perm, "perm", maps, name)
@@ -220,39 +219,6 @@ def masked_similarity(
         checks.reraise(error)
 
 
-def _places(features: Any, grid: Any) -> tuple[Tensor, int, int, int, bool]:
-    """The maps as the op has them: (N, L, D) where channels are innermost in memory, else (N, D, places)."""
-    x = checks.floating(features, "features").detach()
-    if grid is not None:
-        sides = _sides(grid)
-        places, (frames, h, w) = math.prod(sides), (1,) * (3 - len(sides)) + sides
-        if x.ndim == 3 and 0 < x.shape[1] < places == x.shape[2]:
-            return _dense(x), frames, h, w, False
-        if x.ndim != 3 or x.shape[1] < places or x.shape[2] == 0:
-            raise ValueError(f"features must be (N, L, D) with L >= {places} for grid {sides}, got {checks.shape(x)}")
-        if x.shape[1] > places + MOST_PREFIX_TOKENS and x.shape[2] == places:
-            raise ValueError(
-                f"features with grid {sides} must be tokens (N, L, D), got {checks.shape(x)}, which could be (N, D, "
-                f"L): pass features.unflatten(2, {sides}) without grid, or if they are tokens, only the last {places}"
-            )
-        return _dense(x), frames, h, w, True
-    if x.ndim not in (3, 4, 5) or 0 in x.shape[1:]:
-        raise ValueError(
-            "features must be (N, D, h, w), (N, D, T, h, w), (N, D, l), or tokens (N, L, D) with grid=(h, w), "
-            f"got {checks.shape(x)}"
-        )
-    frames, h, w = (1,) * (5 - x.ndim) + tuple(x.shape[2:])
-    if x.stride(1) == 1 and x.shape[1] > 1:
-        return _dense(x.movedim(1, -1).flatten(1, -2)), frames, h, w, True
-    return _dense(x.flatten(2)), frames, h, w, False
-
-
-def _dense(x: Tensor) -> Tensor:
-    """Itself if each sample is contiguous, whatever the step from one to the next; else a copy."""
-    dense = (x.shape[2] == 1 or x.stride(2) == 1) and (x.shape[1] == 1 or x.stride(1) == x.shape[2])
-    return x if dense else x.contiguous()
-
-
 def _objects(objects: Any) -> tuple[Tensor, int, int, int, bool]:
     x = checks.tensor(objects, "objects").detach()
     if x.dtype not in checks.FLOATS:
@@ -266,13 +232,7 @@ def _objects(objects: Any) -> tuple[Tensor, int, int, int, bool]:
             f"objects must be (N, H, W) or (N, 1, H, W), or (N, L) for signals, got {checks.shape(objects)}"
         )
     h, w = (1,) * (3 - x.ndim) + tuple(x.shape[1:])
-    return _dense(x.reshape(x.shape[0], 1, h * w)), 1, h, w, False
-
-
-def _sides(grid: Any) -> tuple[int, ...]:
-    if not isinstance(grid, (tuple, list)) or not 1 <= len(grid) <= 3:
-        raise ValueError(f"grid must be (h, w), or (l,) for signals, or (t, h, w) for videos, got {grid!r}")
-    return tuple(checks.count(side, "grid") for side in grid)
+    return dense(x.reshape(x.shape[0], 1, h * w)), 1, h, w, False
 
 
 def _same_space(name: str, x: Tensor, dimensions: int, mix: dict[str, Any]) -> None:

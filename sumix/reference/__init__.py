@@ -7,6 +7,7 @@ inside an op. `published_loss` is the authors' training loss, step by step.
 
 from sumix.reference.evidence_mask import evidence_mask
 from sumix.reference.fmix import low_frequency_image
+from sumix.reference.foreground import GATE, foreground, foreground_explicit
 from sumix.reference.loss import (
     CAP,
     RATIOS,
@@ -51,6 +52,7 @@ from sumix.reference.uncertainty import uncertainty, uncertainty_backward
 __all__ = [
     "CAP",
     "EVIDENCES",
+    "GATE",
     "RATIOS",
     "REDUCTIONS",
     "RULES",
@@ -58,6 +60,8 @@ __all__ = [
     "cut_box",
     "evidence_map",
     "evidence_mask",
+    "foreground",
+    "foreground_explicit",
     "grid_mask",
     "kept_share",
     "low_frequency_image",
