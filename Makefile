@@ -248,6 +248,7 @@ bench: $(VENV)/built
 	$(BIN)/python -m benchmarks.bench_mask --json runs/bench/mask.json
 	$(BIN)/python -m benchmarks.bench_sample --json runs/bench/sample.json
 	$(BIN)/python -m benchmarks.bench_masked_similarity --json runs/bench/masked_similarity.json
+	$(BIN)/python -m benchmarks.bench_foreground --json runs/bench/foreground.json
 
 # Where there is a GPU, and not in CI: the tests that need one, and every bench on it.
 gpu: $(VENV)/built

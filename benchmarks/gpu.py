@@ -18,6 +18,7 @@ from torch.autograd import DeviceType
 
 import sumix
 from benchmarks import (
+    bench_foreground,
     bench_loss,
     bench_mask,
     bench_masked_similarity,
@@ -318,6 +319,12 @@ def similarity_groups(options: argparse.Namespace, device: torch.device) -> Iter
         yield replace(problem, device=device).group(not options.no_compile)
 
 
+def foreground_groups(options: argparse.Namespace, device: torch.device) -> Iterator[Group]:
+    """Foreground evidence."""
+    for problem in bench_foreground.PROBLEMS[: 1 if options.quick else None]:
+        yield replace(problem, device=device).group(not options.no_compile)
+
+
 BENCHES = {
     "loss": loss_groups,
     "mix": mix_groups,
@@ -326,6 +333,7 @@ BENCHES = {
     "mask": mask_groups,
     "sample": sample_groups,
     "masked_similarity": similarity_groups,
+    "foreground": foreground_groups,
 }
 
 

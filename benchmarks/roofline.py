@@ -192,6 +192,7 @@ def evidence_jobs(shape: tuple[int, int, int, int], maps: tuple[int, int, int, i
     k = (batch.lam * height * width).long()
     whole = height * width <= 64 * 64  # an image fits into a block's shared memory
     features = torch.randn(maps, generator=batch.generator)
+    fine = torch.randn(maps[0], maps[1] // 2, 2 * maps[2], 2 * maps[3], generator=batch.generator)
     perm, lam = torch.randperm(maps[0], generator=batch.generator), torch.rand(maps[0], generator=batch.generator)
     return [
         Job(
@@ -208,6 +209,13 @@ def evidence_jobs(shape: tuple[int, int, int, int], maps: tuple[int, int, int, i
             lambda: reference.masked_similarity(features, perm, lam),
             2,
             features.nbytes,
+        ),
+        Job(
+            "foreground",
+            f"{maps}, {tuple(fine.shape)}",
+            lambda: reference.foreground(features, fine),
+            2,
+            features.nbytes + fine.nbytes,
         ),
     ]
 

@@ -29,7 +29,8 @@ static int foreground(const StableIValue *args, StableIValue *results, struct su
     a.mean = mean.data;
   }
   a.rounds = sumix_int(args[9]);
-  SUMIX_CHECK(a.rounds > 0, status, "rounds must be at least 1, got %lld", (long long)a.rounds);
+  SUMIX_CHECK(a.rounds > 0 && a.rounds <= SUMIX_FOREGROUND_ROUNDS, status, "rounds must be 1 to %d, got %lld",
+              SUMIX_FOREGROUND_ROUNDS, (long long)a.rounds);
   a.low = sumix_float(args[10]);
   a.high = sumix_float(args[11]);
   SUMIX_CHECK(a.low < a.high && isfinite(a.high - a.low), status, "low must be below high, both finite, got %g and %g",

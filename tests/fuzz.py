@@ -200,8 +200,13 @@ class Generator:
         self.sizes |= {"k": pick.choice((*often, 33)), "d": pick.choice((*often, 33, 40))}
         self.sizes |= {"c": pick.choice((1, 3)), "frames": pick.choice((1, 1, 2))}
         self.sizes |= sizes
+        for side in ("h", "w"):
+            self.sizes[f"fine_{side}"] = self.sizes[side] + pick.choice((0, 0, 1, 2, 9))
         self.dtype = pick.choice(FLOATS)
         self.plain, self.tokens, self.evidence = pick.random() < 0.3, pick.random() < 0.5, pick.randrange(3)
+        self.fine_tokens = pick.random() < 0.5
+        if op == "foreground":
+            self.sizes["frames"], self.evidence = 1, 0
         self.kind_of_images = pick.choice(((), ("t",), ("c",), ("c", "t")))
         return Call(op, tuple(self.argument(op, argument) for argument in SCHEMAS[op].arguments))
 
@@ -264,6 +269,8 @@ class Generator:
         images = (n, s["c"], *side)
         kinds |= {
             "mix_normalize.x": T("uint8", images, ("below", 256)),
+            "foreground.mean": pick.choice((absent, T(real, (s["c"],), spread))),
+            "fine": self.fine(spread),
             "masked_similarity.mask": pick.choice((absent, replace(mask, dtype=pick.choice(("float32", "uint8"))))),
         }
         for saliency in ("saliency", "saliency_peak"):
@@ -293,11 +300,18 @@ class Generator:
         more = self.random.choice((0, 0, 1)) if self.tokens else 0
         return T(self.dtype, (s["n"], places + more, d) if self.tokens else (s["n"], d, places), spread)
 
+    def fine(self, spread: tuple) -> T:
+        """The finer maps of foreground."""
+        s = self.sizes
+        places, more = s["fine_h"] * s["fine_w"], self.random.choice((0, 1))
+        shape = (s["n"], places + more, s["c"]) if self.fine_tokens else (s["n"], s["c"], places)
+        return T(self.dtype, shape, spread)
+
     def number(self, op: str, name: str, kind: str) -> Any:
         """A good number, by its name."""
         pick, s = self.random, self.sizes
         if kind == "bool":
-            return self.tokens if name == "tokens" else pick.random() < 0.5
+            return {"tokens": self.tokens, "fine_tokens": self.fine_tokens}.get(name, pick.random() < 0.5)
         if kind == "float":
             unit = round(pick.random(), 3)
             known = {"alpha": pick.choice((unit, 1.0, 5.0)), "scale": 10 * unit, "max_soft": unit / 2, "high": 1.0}
@@ -309,6 +323,7 @@ class Generator:
             "rule": pick.randrange(4),
             "frames": 1 if self.evidence == 2 else s["frames"],
         }
+        numbers["rounds"] = pick.choice((1, 1, 2))
         return numbers.get(name, pick.randrange(3))
 
     def spoil(self, argument: Any, others: list[Any]) -> Any:

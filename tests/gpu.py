@@ -86,6 +86,7 @@ def tensors(seed=0) -> dict[str, Tensor]:
         "v": normal(N, K),
         "u": normal(N, K),
         "maps": normal(N, 6, 4, 5).relu(),
+        "fine": normal(N, 3, 9, 11).relu(),
         "head": normal(K, 6),
         "seed": torch.randint(2**62, (), generator=generator),
         "channel": torch.rand(3, generator=generator) + 0.1,
@@ -141,6 +142,8 @@ CALLS = {
     "masked_similarity, gate": lambda t: ops.masked_similarity(
         *(t["maps"], t["perm"], t["lam"]), box=t["box"], size=SIDE, gate=t["lam"], rule="uncertain", area_weight=0.2
     ),
+    "foreground": lambda t: ops.foreground(t["maps"], t["fine"]),
+    "foreground, a mean": lambda t: ops.foreground(t["maps"], t["fine"], mean=t["channel"], rounds=2),
     "sumix_loss": lambda t: loss(t),
     "sumix_loss, none": lambda t: loss(t, reduction="none", ratio="published", weighting="batch"),
     "soft_labels": lambda t: target_of(t).soft(K, 0.1),

@@ -143,6 +143,14 @@ def test_bench_masked_similarity_runs(tmp_path):
     assert list(rows) == ["sum()", "ops.masked_similarity", *COMPILED, "eager twin"]
 
 
+@pytest.mark.package
+def test_bench_foreground_runs(tmp_path):
+    arguments = [] if COMPILED else ["--no-compile"]
+    _, groups = run_bench("bench_foreground", tmp_path / "foreground.json", *arguments)
+    (rows,) = groups.values()
+    assert list(rows) == ["sum() of both", "ops.masked_similarity", "ops.foreground", *COMPILED, "eager twin"]
+
+
 def run_gpu(*arguments):
     command = [sys.executable, "-m", "benchmarks.gpu", "--quick", "--repeats", "2", "--no-compile", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -161,7 +169,7 @@ def test_the_gpu_bench_runs_on_a_cpu(tmp_path):
             assert 0 < row[f"{kind}_us"]["min"] <= row[f"{kind}_us"]["median"]
         assert row["launches"] > 0 and (row["bytes"] is None or row["of_copy"] > 0)
     wanted = {"loss, forward and backward", "mix_box", "mix_normalize", "CutMix", "FMix", "saliency", "mask_top_k"}
-    assert wanted | {"sample_lam", "sample_perm", "masked_similarity"} <= set(groups)
+    assert wanted | {"sample_lam", "sample_perm", "masked_similarity", "foreground"} <= set(groups)
     assert groups["mix_box"]["eager twin"]["gpu_ratio_to"]["clone()"] > 0
     (step,) = document["launches_of_the_loss"]
     assert step["SUMixLoss"] < step["eager twin"] < step["step-by-step port"]
@@ -362,9 +370,15 @@ def test_roofline_prints_every_kernel(monkeypatch, capsys):
     roofline.main()
     lines = capsys.readouterr().out.splitlines()
     times = {line.split("  ")[0]: line.split() for line in lines[2:]}
-    assert {"loss, with gradients", "mix_box", "saliency", "mask_top_k", "masked_similarity", "sample_perm"} <= set(
-        times
-    )
+    assert {
+        "loss, with gradients",
+        "mix_box",
+        "saliency",
+        "mask_top_k",
+        "masked_similarity",
+        "foreground",
+        "sample_perm",
+    } <= set(times)
     assert all(float(word) >= 0 for word in times["mix_box"][6:9])
 
 

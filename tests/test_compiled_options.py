@@ -108,6 +108,11 @@ def test_a_schedule_of_a_mixer_takes_two_graphs(make, name):
             rule="uncertain",
             area_weight=value,
         ),
+        lambda value, half, more: ops.foreground(
+            torch.linspace(0, 1, N * 12).view(N, 3, 2, 2),
+            torch.linspace(1, 0, N * 12).view(N, 3, 2, 2),
+            gate=(half, more),
+        ),
         lambda value, half, more: small_target().soft(K, value),
         lambda value, half, more: MixTarget(torch.eye(N, K), torch.ones(N, K), torch.rand(N), PERM).soft(K, value),
         lambda value, half, more: ops.fmix_mask(torch.full((N,), 0.5), (6, 7), decay=value, max_soft=half, seed=1),

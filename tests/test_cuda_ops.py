@@ -23,6 +23,8 @@ ROUNDED = {
     "semantic_distance": 2e-6,
     "masked_similarity": 1e-5,
     "masked_similarity, cam": 1e-5,
+    "foreground": 1e-5,
+    "foreground, a mean": 1e-5,
     "sumix_loss": 1e-5,
     "sumix_loss, none": 1e-5,
 }

@@ -109,6 +109,8 @@ ELSEWHERE = {
     "mask_top_k": ("k", "k must be on the device of grey"),
     "semantic_distance": ("y", "masked must be on the device of logits"),
     "masked_similarity": ("lam", "lam must be on the device of features"),
+    "foreground": ("fine", "fine must be on the device of features"),
+    "foreground, a mean": ("channel", "mean must be on the device of fine"),
     "sumix_loss": ("lam", "lam must be on the device of logits"),
     "soft_labels": ("lam", "must be on the device of lam"),
 }

@@ -204,6 +204,8 @@ CALLS = {
     "masked_similarity, cam": lambda x, i, f: ops.masked_similarity(
         x, i, f, evidence="cam", labels=i, class_weight=torch.empty(K, 3, device=GPU), mask=x[:, 0]
     ),
+    "foreground": lambda x, i, f: ops.foreground(x[:, :, :5, :5], x),
+    "foreground, a mean": lambda x, i, f: ops.foreground(x, x, mean=torch.empty(3, device=GPU)),
 }
 
 

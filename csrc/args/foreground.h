@@ -12,7 +12,7 @@
 struct sumix_foreground_args {
   int64_t n, h, w, fine_h, fine_w;  // fine_h >= h, fine_w >= w
   struct sumix_map coarse, fine;    // of h * w and fine_h * fine_w places, and of one dtype
-  int64_t rounds;                   // at least 1
+  int64_t rounds;                   // 1 to SUMIX_FOREGROUND_ROUNDS
   const void *mean;                 // (fine.d) real: mu; or NULL for the mean over the batch
   double low, high;                 // the gate opens from q = low to q = high > low
   double min_contrast;              // a coarse map with no evidence above this times |g|^2 is flat
@@ -21,6 +21,8 @@ struct sumix_foreground_args {
   void *means;                      // (n, fine.d) real: of the finer map over its places
   void *scratch;                    // CUDA: sumix_foreground_scratch(a) bytes
 };
+
+enum { SUMIX_FOREGROUND_ROUNDS = 100 };  // at most: more would take long, and change nothing
 
 /* CUDA keeps the weights of an image's places in shared memory, if there are no more. */
 enum { SUMIX_FOREGROUND_IN_SHARED = 4000 };

@@ -5,14 +5,7 @@
  *
  * Two launches, because an image's evidence serves two samples, its own and the one that it was pasted into: n h w
  * doubles in scratch, 0.1 MB for 256 maps of 7 x 7, instead of a second read of the map. Maps are read from device
- * memory once: n places d elements, 103 MB for 256 float32 maps of 2048 x 7 x 7. A channel's mean is needed by its own
- * products alone,
- *
- *   f_p . g - |g|^2 = sum over c of g_c (f[c, p] - g_c)
- *
- * and in between up to 256 places of a channel that is outermost stay in a warp's registers. All others come from the
- * L1 or L2 cache the second time: 32 channels of many places; or, where channels are innermost, 16 bytes a lane of all
- * places, of which each warp takes some.
+ * memory once (evidence.cuh): n places d elements, 103 MB for 256 float32 maps of 2048 x 7 x 7.
  *
  * The second launch reads masks once (13 to 51 MB for 256 of 224 x 224; cells that share a pixel both read it), no more
  * lanes to a cell than it has columns, and of an object mask or a box nothing but the cells.
@@ -20,17 +13,13 @@
  * Sums of places are formed in double, in one order for numerator and denominator, which does not depend on the grid.
  */
 #include "../masked_similarity.h"
-#include "common.cuh"
+#include "evidence.cuh"
 
 namespace
 {
 
 enum {
-  THREADS = 512,  // of an image's evidence: enough loads under way with two blocks a processor
   SHARE_THREADS = 256,
-  LANES = (int)SUMIX_WARP,
-  WARPS = THREADS / LANES,
-  CHUNK = 32,                                         // channels of many places that are worked on at a time
   IN_SHARED = (int)SUMIX_MASKED_SIMILARITY_IN_SHARED  // places whose sums shared memory holds
 };
 
@@ -48,34 +37,19 @@ template <typename real> __device__ const real *class_of(const struct sumix_mask
 
 /* ---- Evidence ---- */
 
-/* Sums over channels, one a place (frames, h, w), to the evidence (h, w) of an image. squares: |g|^2. */
-template <typename real> __device__ void set_evidence(const struct sumix_masked_similarity_args &a, int64_t i,
-                                                      const real *sums, double squares, double *scratch)
+static inline SUMIX_HD struct sumix_map map_of(const struct sumix_masked_similarity_args &a)
 {
-  const int64_t cells = a.h * a.w, places = a.frames * cells;
-  const bool cam = a.evidence == SUMIX_EVIDENCE_CAM;
-  double mean = 0, most = 0, total = 0;
-  if (!cam) {  // 0 but for what rounding g has left, in all places alike
-    for (int64_t p = threadIdx.x; p < places; p += THREADS) mean += sums[p];
-    mean = sumix_block_reduce(mean, sumix_sum(), scratch) / (double)places;
-  }
-  for (int64_t p = threadIdx.x; p < places; p += THREADS) {
-    const double above = sums[p] - mean, e = above < 0 ? 0 : above;  // NaN stays
-    most = e > most ? e : most;
-    total += e;
-  }
-  most = sumix_block_reduce(most, sumix_max(), scratch);
-  total = sumix_block_reduce(total, sumix_sum(), scratch);
-  const bool flat = !cam && total - total == 0 && most <= a.min_contrast * squares;  // neither NaN nor infinite
-  double *const evidence = (double *)a.scratch + i * cells;
-  for (int64_t cell = threadIdx.x; cell < cells; cell += THREADS) {
-    double sum = 0;
-    for (int64_t p = cell; p < places && !flat; p += cells) {
-      const double above = sums[p] - mean;
-      sum += above < 0 ? 0 : above;
-    }
-    evidence[cell] = sum;
-  }
+  const struct sumix_map map = {a.features, a.stride, a.d, a.frames * a.h * a.w, a.dtype, a.channels_last};
+  return map;
+}
+
+template <typename real> __device__ void set_evidence(const struct sumix_masked_similarity_args &a, int64_t i,
+                                                      const real *sums, real squares, double *scratch)
+{
+  const int64_t cells = a.h * a.w;
+  stand_out(sums, a.frames * cells, cells, a.evidence == SUMIX_EVIDENCE_CAM, squares, a.min_contrast,
+            (double *)a.scratch + i * cells, scratch);
+  __syncthreads();
 }
 
 __device__ inline void no_evidence(const struct sumix_masked_similarity_args &a, int64_t i)
@@ -92,16 +66,12 @@ template <typename real> __device__ real *sums_of(const struct sumix_masked_simi
   return (real *)((double *)a.scratch + a.n * a.h * a.w) + i * places;
 }
 
-/* (d, places) of up to 32 held places: a warp a channel, a lane holding places lane, lane + 32, ... of each of
- * `channels` at a time. */
 template <typename element, int held, int channels> __global__ void __launch_bounds__(THREADS, 1)
     masked_similarity_few_places(const struct sumix_masked_similarity_args a)
 {
   typedef typename sumix_compute<element>::real real;
-  __shared__ real sums[WARPS][held * LANES];
+  __shared__ real sums[WARPS * held * LANES];
   __shared__ double scratch[SUMIX_WARP];
-  const int64_t d = a.d;
-  const int places = (int)(a.frames * a.h * a.w), warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
   const bool cam = a.evidence == SUMIX_EVIDENCE_CAM;
   for (int64_t i = blockIdx.x; i < a.n; i += gridDim.x) {
     const real *const weight = cam ? class_of<real>(a, i) : NULL;
@@ -109,53 +79,17 @@ template <typename element, int held, int channels> __global__ void __launch_bou
       no_evidence(a, i);
       continue;
     }
-    const element *const map = (const element *)a.features + i * a.stride;
-    real sum[held], squares = 0;
-    for (int k = 0; k < held; k++) sum[k] = 0;
-    for (int64_t first = warp * channels; first < d; first += WARPS * channels) {
-      real x[channels][held];
-#pragma unroll
-      for (int c = 0; c < channels; c++)
-#pragma unroll
-        for (int k = 0; k < held; k++) {
-          const int p = k * LANES + lane;
-          x[c][k] = first + c < d && p < places ? sumix_to_real(map[(first + c) * places + p]) : 0;
-        }
-#pragma unroll
-      for (int c = 0; c < channels; c++) {
-        real g = 0, origin = 0;
-        if (cam) {
-          g = first + c < d ? weight[first + c] : 0;
-        } else {
-#pragma unroll
-          for (int k = 0; k < held; k++) g += x[c][k];
-          g = origin = sumix_warp_reduce(g, sumix_sum()) / (real)places;
-        }
-#pragma unroll
-        for (int k = 0; k < held; k++) sum[k] += g * (x[c][k] - origin);
-        squares += g * g;
-      }
-    }
-    for (int k = 0; k < held; k++) sums[warp][k * LANES + lane] = sum[k];
-    const double all = sumix_block_reduce(lane == 0 ? (double)squares : 0, sumix_sum(), scratch);
-    for (int p = threadIdx.x; p < places; p += THREADS)
-      for (int w = 1; w < WARPS; w++) sums[0][p] += sums[w][p];
-    __syncthreads();
-    set_evidence(a, i, sums[0], all, scratch);
-    __syncthreads();
+    const real squares = sum_few_places<held, channels, element>(map_of(a), i, weight, sums);
+    set_evidence(a, i, sums, squares, scratch);
   }
 }
 
-/* (d, places) of any number of places: the means of a chunk of channels, a warp a channel; then their products, a
- * thread a place, from the cache. */
 template <typename element> __global__ void __launch_bounds__(THREADS, 1)
     masked_similarity_many_places(const struct sumix_masked_similarity_args a)
 {
   typedef typename sumix_compute<element>::real real;
   __shared__ real g[CHUNK];
   __shared__ double scratch[SUMIX_WARP];
-  const int64_t places = a.frames * a.h * a.w;
-  const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
   const bool cam = a.evidence == SUMIX_EVIDENCE_CAM;
   for (int64_t i = blockIdx.x; i < a.n; i += gridDim.x) {
     const real *const weight = cam ? class_of<real>(a, i) : NULL;
@@ -163,42 +97,18 @@ template <typename element> __global__ void __launch_bounds__(THREADS, 1)
       no_evidence(a, i);
       continue;
     }
-    const element *const map = (const element *)a.features + i * a.stride;
-    real *const sums = sums_of<real>(a, i), squares = 0;
-    for (int64_t p = threadIdx.x; p < places; p += THREADS) sums[p] = 0;
-    for (int64_t first = 0; first < a.d; first += CHUNK) {
-      const int count = a.d - first < CHUNK ? (int)(a.d - first) : (int)CHUNK;
-      for (int c = warp; c < count; c += WARPS) {
-        real mean = 0;
-        for (int64_t p = lane; p < places && !cam; p += LANES) mean += sumix_to_real(map[(first + c) * places + p]);
-        mean = cam ? weight[first + c] : sumix_warp_reduce(mean, sumix_sum()) / (real)places;
-        if (lane == 0) g[c] = mean, squares += mean * mean;
-      }
-      __syncthreads();
-      for (int64_t p = threadIdx.x; p < places; p += THREADS) {
-        real sum = sums[p];
-#pragma unroll 4
-        for (int c = 0; c < count; c++) sum += g[c] * (sumix_to_real(map[(first + c) * places + p]) - (cam ? 0 : g[c]));
-        sums[p] = sum;
-      }
-      __syncthreads();
-    }
-    set_evidence(a, i, sums, sumix_block_reduce((double)squares, sumix_sum(), scratch), scratch);
-    __syncthreads();
+    real *const sums = sums_of<real>(a, i);
+    const real squares = sum_many_places<element>(map_of(a), i, weight, g, sums);
+    set_evidence(a, i, sums, squares, scratch);
   }
 }
 
-/* (places, d): `width` channels a lane, places shared by the warps; the second read of a chunk is from the cache. */
 template <typename element, int width> __global__ void __launch_bounds__(THREADS, 1)
     masked_similarity_channels_last(const struct sumix_masked_similarity_args a)
 {
   typedef typename sumix_compute<element>::real real;
-  typedef sumix_vector<element, width> vector;
-  typedef sumix_vector<real, width> reals;
-  __shared__ reals partial[WARPS][LANES];
+  __shared__ sumix_vector<real, width> partial[WARPS * LANES];
   __shared__ double scratch[SUMIX_WARP];
-  const int64_t places = a.frames * a.h * a.w, d = a.d;
-  const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
   const bool cam = a.evidence == SUMIX_EVIDENCE_CAM;
   for (int64_t i = blockIdx.x; i < a.n; i += gridDim.x) {
     const real *const weight = cam ? class_of<real>(a, i) : NULL;
@@ -206,48 +116,9 @@ template <typename element, int width> __global__ void __launch_bounds__(THREADS
       no_evidence(a, i);
       continue;
     }
-    const element *const map = (const element *)a.features + i * a.stride;
-    real *const sums = sums_of<real>(a, i), squares = 0;
-    for (int64_t first = 0; first < d; first += LANES * width) {
-      const int64_t c = first + lane * width;
-      const bool inside = c < d;
-      reals g;
-#pragma unroll
-      for (int j = 0; j < width; j++) g.at[j] = cam && inside ? weight[c + j] : 0;
-      if (!cam) {
-        for (int64_t p = warp; p < places && inside; p += WARPS) {
-          const vector x = *(const vector *)&map[p * d + c];
-#pragma unroll
-          for (int j = 0; j < width; j++) g.at[j] += sumix_to_real(x.at[j]);
-        }
-        partial[warp][lane] = g;
-        __syncthreads();
-        g = partial[0][lane];
-        for (int w = 1; w < WARPS; w++) {
-          const reals more = partial[w][lane];
-#pragma unroll
-          for (int j = 0; j < width; j++) g.at[j] += more.at[j];
-        }
-#pragma unroll
-        for (int j = 0; j < width; j++) {
-          g.at[j] /= (real)places;
-          if (warp == 0) squares += g.at[j] * g.at[j];
-        }
-        __syncthreads();
-      }
-      for (int64_t p = warp; p < places; p += WARPS) {
-        real sum = 0;
-        if (inside) {
-          const vector x = *(const vector *)&map[p * d + c];
-#pragma unroll
-          for (int j = 0; j < width; j++) sum += g.at[j] * (sumix_to_real(x.at[j]) - (cam ? 0 : g.at[j]));
-        }
-        sum = sumix_warp_reduce(sum, sumix_sum());
-        if (lane == 0) sums[p] = first == 0 ? sum : sums[p] + sum;
-      }
-    }
-    set_evidence(a, i, sums, sumix_block_reduce((double)squares, sumix_sum(), scratch), scratch);
-    __syncthreads();
+    real *const sums = sums_of<real>(a, i);
+    const real squares = sum_channels_last<width, element>(map_of(a), i, weight, partial, sums);
+    set_evidence(a, i, sums, squares, scratch);
   }
 }
 
@@ -388,7 +259,8 @@ template <typename element> void evidence(const struct sumix_masked_similarity_a
   const int64_t places = a->frames * a->h * a->w;
   const size_t in_shared = places <= IN_SHARED ? (size_t)places * sizeof(real) : 0;
   const unsigned grid = sumix_grid(a->n, 1);
-  const bool aligned = a->d % WIDTH == 0 && a->stride % WIDTH == 0 && sumix_is_aligned(a->features, 16);
+  const struct sumix_map map = map_of(*a);
+  const bool aligned = is_vectored<element>(&map);
   if (a->channels_last && aligned)
     SUMIX_LAUNCH((masked_similarity_channels_last<element, WIDTH>), grid, THREADS, in_shared, stream, *a);
   else if (a->channels_last)

@@ -10,6 +10,8 @@ from sumix import reference
 from sumix.ops import checks, dispatch
 from sumix.ops.maps import places
 
+MOST_ROUNDS = 100  # the op's own bound: more would take long, and change nothing
+
 _op = torch.ops.sumix.foreground.default
 
 
@@ -82,7 +84,7 @@ def foreground(
         layout need not be that of `features`, and it may be the same tensor, as for vision transformers, whose map is
         fine already. If their dtypes differ, the map of lower precision is converted first, which copies it.
     rounds : int
-        How often the two means are formed, at least 1. Each round reads `fine`.
+        How often the two means are formed, 1 to 100; one or two are enough. Each round reads `fine`.
     mean : Tensor, shape (d,), floating point, optional
         :math:`\mu`, a running mean of the `means` of many batches for instance. None: the mean over this batch, which
         should then not be small.
@@ -138,6 +140,8 @@ def foreground(
         raise ValueError(f"fine must have at least the sides of features, {(h, w)}, got {(fine_h, fine_w)}")
     checks.same_device(fine, "fine", features, "features")
     rounds = checks.count(rounds, "rounds")
+    if rounds > MOST_ROUNDS:
+        raise ValueError(f"rounds must be from 1 to {MOST_ROUNDS}, got {rounds}")
     low, high = checks.interval(gate, "gate", 0, checks.LARGEST)
     if low >= high:
         raise ValueError(f"gate must be (low, high) with low < high, got {gate}")
