@@ -11,14 +11,16 @@ from sumix.head import SUMixOutput
 from sumix.ops import checks, dispatch
 from sumix.ops.loss import Options, SUMixParts, resolve_options, run
 from sumix.ops.masked_similarity import masked_similarity
+from sumix.reference.foreground import foreground
 from sumix.target import MixTarget, check_partners, check_ranks
 
-RATIOS = (*reference.RATIOS, *reference.EVIDENCES)
+VISIBLE = (*reference.EVIDENCES, "foreground")  # ratios from what a mix leaves visible
+RATIOS = (*reference.RATIOS, *VISIBLE)
 
 # In the order of resolve_options.
 OPTIONS = ("gamma", "ratio", "weighting", "kappa", "distance_scale", "reduction", "label_smoothing", "ignore_index")
-NUMBERS = ("gamma", "kappa", "distance_scale", "label_smoothing")
-ATTRIBUTES = (*OPTIONS, "weight", "return_parts", "cross_rank")
+NUMBERS = ("gamma", "kappa", "distance_scale", "label_smoothing", "area_weight")
+ATTRIBUTES = (*OPTIONS, "rule", "area_weight", "weight", "return_parts", "cross_rank")
 
 
 class SUMixLoss(nn.Module):
@@ -32,11 +34,19 @@ class SUMixLoss(nn.Module):
     ----------
     gamma : float
         Weight of the regulariser, at least 0. The paper: 0.5 (CIFAR-100, CUB, Aircraft, ImageNet), 1.0 (Tiny-ImageNet).
-    ratio : {"semantic", "published", "area", "feature", "cam", "object"}
+    ratio : {"semantic", "published", "area", "foreground", "feature", "cam", "object"}
         Where the mix ratio comes from. From the logits: "semantic", what the paper sets out to do; `ratio="published",
-        weighting="batch"` is the authors' exact loss, whose ratio moves the other way. "area": no correction. From what
-        the mix leaves visible (see below): "feature", of what stands out in the raw images' last feature map; "cam", of
-        the class activation of each image's own label; "object", of the objects whose masks you pass.
+        weighting="batch"` is the authors' exact loss, whose ratio moves the other way. "area": no correction, or the
+        target's own `weights`, where a mixer's or `target.relabel`'s rule has set them. From what the mix leaves
+        visible (see below): "foreground", of the object that two of the raw images' feature maps tell from the rest,
+        and by area where none stands out; "feature", of what stands out in the last feature map; "cam", of the class
+        activation of each image's own label; "object", of the objects whose masks you pass.
+    rule : {"relative", "visible", "absolute", "uncertain"}
+        How the shares of both images that are visible weigh their labels: `sumix.ops.masked_similarity` has the
+        formulas. "relative" is a ratio; "uncertain" says how little a mix shows. Not for ratios from the logits.
+    area_weight : float
+        How much of these weights follows the area, 0 to 1, of the ratios from what is visible. 1 for the first epochs,
+        while the maps mean little, and less later is a schedule.
     weighting : {"sample", "batch"}
         Whether each sample's cross entropies get its own ratio, or the batch's mean ratio as in the authors' code.
     kappa : float
@@ -77,8 +87,8 @@ class SUMixLoss(nn.Module):
 
     **Schedules.** Every option may be changed between steps, `criterion.gamma = 0.5 * epoch / epochs` for one; it is
     checked when it is next used, and a name that is no option is refused. torch.compile compiles once more for the
-    second value of `gamma`, `kappa`, `distance_scale` or `label_smoothing`, and not again for later ones. For other
-    options, and with CUDA graphs (mode="reduce-overhead"), it compiles for each value.
+    second value of `gamma`, `kappa`, `distance_scale`, `label_smoothing` or `area_weight`, and not again for later
+    ones. For other options, and with CUDA graphs (mode="reduce-overhead"), it compiles for each value.
 
     **Torch's transforms.** torch.func's grad, vjp, jacrev, vmap and functionalize, torch.export and torch.jit.trace
     work; a second derivative, forward mode (jvp, jacfwd), torch.jit.script, torch.fx.symbolic_trace, DTensors, sparse
@@ -88,13 +98,16 @@ class SUMixLoss(nn.Module):
     be in training mode for both, and gradient flows into both. In eval mode the head returns only logits, which are the
     plain form.
 
-    **Ratios from what is visible.** "feature", "cam" and "object" weight a label by the share of the evidence for it
-    that the mix shows: if the pasted box hides the whole object, its label weighs nothing, however small the box; and a
-    box that brings nothing but background brings no label. `sumix.ops.masked_similarity` has the formula, what it costs
-    and how it was measured. They help with objects before a background, once the network has begun to tell these apart;
-    on textures area is the truth. `criterion.ratio` may be changed at any time, from "area" to "feature" after some
-    epochs, say. alpha is 0 in the regulariser, which uses lam as always. They need
+    **Ratios from what is visible.** "foreground", "feature", "cam" and "object" weight a label by the share of the
+    evidence for it that the mix shows: if the pasted box hides the whole object, its label weighs nothing, however
+    small the box; and a box that brings nothing but background brings no label. `sumix.ops.masked_similarity` has the
+    formula, what it costs and how it was measured, `sumix.ops.foreground` how the evidence of "foreground" is found.
+    They help with objects before a background, once the network has begun to tell these apart; on textures area is the
+    truth, to which "foreground" alone goes back by itself. `criterion.ratio` may be changed at any time, from "area" to
+    "foreground" after some epochs, say. alpha is 0 in the regulariser, which uses lam as always. They need
 
+    - "foreground": the raw images' last feature map and a finer one, from `capture_features(model)`, or as `features=`
+      and `fine=`; where there is no finer one, as in vision transformers, the last serves as both;
     - "feature": the raw images' feature map, from a `SUMixHead` that is given the map, from `capture_features(model)`,
       or as `features=`;
     - "cam": the same, and the classifier's weight, which `SUMixHead` and `capture_features` supply;
@@ -128,6 +141,8 @@ class SUMixLoss(nn.Module):
         gamma: float = 0.5,
         *,
         ratio: str = "semantic",
+        rule: str = "relative",
+        area_weight: float = 0.0,
         weighting: str = "sample",
         kappa: float = 0.3,
         distance_scale: float | None = None,
@@ -143,6 +158,7 @@ class SUMixLoss(nn.Module):
             raise ValueError(f"weight must be (K,) with K > 0, got {checks.shape(weight)}")
         self.gamma, self.ratio, self.weighting, self.kappa = gamma, ratio, weighting, kappa
         self.distance_scale, self.reduction = distance_scale, reduction
+        self.rule, self.area_weight = rule, area_weight
         self.label_smoothing, self.ignore_index = label_smoothing, ignore_index
         self.return_parts, self.cross_rank = return_parts, cross_rank
         self.register_buffer("weight", weight)
@@ -159,10 +175,18 @@ class SUMixLoss(nn.Module):
 
     def _resolve(self) -> Options:
         checks.choice(self.ratio, "ratio", RATIOS)
+        checks.choice(self.rule, "rule", reference.RULES)
+        checks.number(self.area_weight, "area_weight", 0, 1)
+        if self.ratio in ("semantic", "published") and (self.rule != "relative" or self.area_weight > 0):
+            name = "area_weight" if self.rule == "relative" else "rule"
+            needed = ", ".join(map(repr, VISIBLE))
+            raise ValueError(
+                f"{name}={getattr(self, name)!r} needs a ratio from what is visible, {needed}, got ratio={self.ratio!r}"
+            )
         checks.flag(self.return_parts, "return_parts")
         ranks.check(self.cross_rank)
         options = {name: getattr(self, name) for name in OPTIONS}
-        if self.ratio in reference.EVIDENCES:
+        if self.ratio in VISIBLE:
             options["ratio"] = "area"
         return resolve_options(**options)
 
@@ -197,22 +221,24 @@ class SUMixLoss(nn.Module):
         target: MixTarget | None = None,
         *,
         features: Tensor | None = None,
+        fine: Tensor | None = None,
         objects: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, SUMixParts]:
         """The loss of the outputs for the mixed and the raw images of one batch, mixed as `target` says.
 
         `criterion(both, target)` takes the output of 2 N images, as `PairedMix` makes them: the mixed ones first.
-        `features` (N, D, h, w) stands in for the map of `raw`; `objects` (N, H', W') are masks of the raw images. An
-        argument that the ratio does not need is ignored.
+        `features` (N, D, h, w) stands in for the map of `raw`, `fine` (N, d, H, W) for its finer one; `objects` (N, H',
+        W') are masks of the raw images. An argument that the ratio does not need is ignored.
         """
         if target is None:
             mixed, raw, target = _halves(mixed, raw)
+        given = {"features": features, "fine": fine, "objects": objects}
         if ranks.check(self.cross_rank) is not False:
-            loss, parts = self._across_ranks(mixed, raw, target, features, objects)
+            loss, parts = self._across_ranks(mixed, raw, target, given)
         else:
-            z, r, v, u, maps = self._take(mixed, raw, target, features, objects)
+            z, r, v, u, maps = self._take(mixed, raw, target, given)
             check_partners(target, "SUMixLoss without cross_rank")
-            learned = None if maps is None else self._learn(raw, r, target, maps)
+            learned = self._learn(raw, r, target, *self._evidence(maps))
             labels = (target.y_a, target.y_b, target.perm, target.lam)
             loss, parts = run(z, r, v, u, *labels, self.weight, learned, self._resolved())
         if _unpack(raw, "raw")[1] is None:
@@ -220,9 +246,9 @@ class SUMixLoss(nn.Module):
         return (loss, SUMixParts(*parts.unbind(0))) if self.return_parts else loss
 
     def _take(
-        self, mixed: Any, raw: Any, target: Any, features: Tensor | None, objects: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
-        """z, r, v, u, and what the ratio reads of the raw images."""
+        self, mixed: Any, raw: Any, target: Any, given: dict[str, Tensor | None]
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, dict[str, Tensor]]:
+        """z, r, v, u, and what the ratio reads of the raw images, by name."""
         z, v = _unpack(mixed, "mixed")
         r, u = _unpack(raw, "raw")
         if (v is None) != (u is None):
@@ -239,10 +265,10 @@ class SUMixLoss(nn.Module):
                     f"target.{name} must be (N,), one class a sample, got soft labels {checks.shape(labels)}, which "
                     "SUMixLoss cannot look up; for CrossEntropyLoss there is target.soft(num_classes)"
                 )
-        return z, r, v, u, self._maps(raw, features, objects) if self.ratio in reference.EVIDENCES else None
+        return z, r, v, u, self._maps(raw, **given) if self.ratio in VISIBLE else {}
 
     def _across_ranks(
-        self, mixed: Any, raw: Any, target: Any, features: Tensor | None, objects: Tensor | None
+        self, mixed: Any, raw: Any, target: Any, given: dict[str, Tensor | None]
     ) -> tuple[Tensor, Tensor]:
         """The loss of this rank's samples and its parts, with partners from all ranks."""
         known = isinstance(target, MixTarget)  # what is wrong with options is found before any rank waits for others
@@ -254,38 +280,41 @@ class SUMixLoss(nn.Module):
 
         def bring() -> tuple[str, tuple[Any, ...]]:
             options = self._resolved()
-            *rows, maps = self._take(mixed, raw, target, features, objects)
+            *rows, maps = self._take(mixed, raw, target, given)
             own = partners.checked(*rows, target, dist.get_world_size(group), options)
-            if maps is not None:
-                partners.check_maps(maps, "objects" if self.ratio == "object" else "features", rows[0])
+            for name, part in maps.items():
+                partners.check_maps(part, name, rows[0])
             return self._describe(rows, maps), (rows, own, maps, options)
 
         rows, own, maps, options = ranks.agree(bring, group)
         if self.ratio == "published" and self.distance_scale is None:
             options = options._replace(distance_scale=float(rows[0].shape[0] * dist.get_world_size(group)))
-        pairs = partners.beside_partners(*rows, own, maps, group)
-        learned = None if maps is None else self._learn(raw, pairs.r, pairs.target, pairs.maps)
+        evidence = self._evidence(maps, partners.mean_of(maps["fine"], group) if "fine" in maps else None)
+        pairs = partners.beside_partners(*rows, own, *evidence, group)
+        learned = self._learn(raw, pairs.r, pairs.target, pairs.maps, pairs.gate)
         return partners.loss_over_ranks(pairs, self.weight, learned, options, group)
 
-    def _describe(self, rows: list[Tensor | None], maps: Tensor | None) -> str:
+    def _describe(self, rows: list[Tensor | None], maps: dict[str, Tensor]) -> str:
         """What must be the same on all ranks, for the same tensors to be gathered forward and backward."""
         z, r, v, u = rows
-        how = f"ratio={self.ratio!r}, weighting={self.weighting!r}, reduction={self.reduction!r}"
+        how = f"ratio={self.ratio!r}, rule={self.rule!r}, weighting={self.weighting!r}, reduction={self.reduction!r}"
         how += "" if self.weight is None else ", with class weights"
-        tensors = ranks.describe(mixed=z, raw=r, uncertainty=v, raw_uncertainty=u, maps=maps)
+        tensors = ranks.describe(mixed=z, raw=r, uncertainty=v, raw_uncertainty=u, **maps)
         flows = {"raw": r, "raw_uncertainty": u} if torch.is_grad_enabled() else {}
         wanted = [name for name, x in flows.items() if x is not None and x.requires_grad]
         return f"SUMixLoss({how}), {tensors}, gradient of {' and '.join(wanted) or 'none'}"
 
-    def _maps(self, raw: SUMixOutput | Tensor, features: Tensor | None, objects: Tensor | None) -> Tensor:
-        """What the ratio reads of the raw images: object masks or feature maps."""
+    def _maps(
+        self, raw: SUMixOutput | Tensor, features: Tensor | None, fine: Tensor | None, objects: Tensor | None
+    ) -> dict[str, Tensor]:
+        """What the ratio reads of the raw images, object masks or feature maps, by the names of the arguments."""
         if self.ratio == "object":
             if objects is None:
                 raise ValueError(
                     'objects must be given for ratio="object": masks (N, H, W) of the unmixed images, '
                     "criterion(mixed, raw, target, objects=masks)"
                 )
-            return objects
+            return {"objects": objects}
         maps = features if features is not None or not isinstance(raw, SUMixOutput) else raw.features
         if maps is None:
             raise ValueError(
@@ -293,10 +322,33 @@ class SUMixLoss(nn.Module):
                 "capture_features(model) once, give SUMixHead the map (N, D, h, w) in place of pooled features, or "
                 "pass features=; in eval mode a model returns logits alone, so it must be in training mode"
             )
-        return maps
+        if self.ratio != "foreground":
+            return {"features": maps}
+        if fine is None and features is None:  # the finer map of another network would not fit
+            fine = getattr(raw, "fine", None)
+        return {"features": maps, "fine": maps if fine is None else fine}
 
-    def _learn(self, raw: SUMixOutput | Tensor, logits: Tensor, target: MixTarget, maps: Tensor) -> Tensor:
-        """lam~ (N,) from what is visible of each image's evidence."""
+    def _evidence(self, maps: dict[str, Tensor], mean: Tensor | None = None) -> tuple[Tensor | None, Tensor | None]:
+        """Maps of the evidence, or to find it in, and how far each is trusted.
+
+        `mean`: of the finer maps, for evidence by two means; None: the mean over this batch.
+        """
+        if self.ratio != "foreground":
+            return next(iter(maps.values()), None), None
+        evidence, gate, _ = foreground(maps["features"], maps["fine"], mean=mean)
+        return evidence, gate.where(gate.isfinite(), 1)  # the map itself is then NaN, and so is its loss
+
+    def _learn(
+        self,
+        raw: SUMixOutput | Tensor,
+        logits: Tensor,
+        target: MixTarget,
+        maps: Tensor | None,
+        gate: Tensor | None,
+    ) -> Tensor | None:
+        """lam~ (N,) or label weights (N, 3), from what is visible of each image's evidence, or the target's own."""
+        if maps is None:
+            return target.weights if self.ratio == "area" else None
         classes = {}
         if self.ratio == "cam":
             weight = raw.class_weight if isinstance(raw, SUMixOutput) else None
@@ -310,11 +362,21 @@ class SUMixLoss(nn.Module):
                 classes["labels"] = own.where(own != self.ignore_index, -1)
             classes["class_weight"] = weight[: logits.shape[1]]  # DataParallel stacks one copy a replica
         where = {"box": target.box, "mask": target.mask, "resize": target.resize, "size": target.image_size}
-        return masked_similarity(maps, target.perm, target.lam, evidence=self.ratio, **where, **classes).lam
+        shares = masked_similarity(
+            *(maps, target.perm, target.lam),
+            evidence="object" if self.ratio == "foreground" else self.ratio,
+            gate=gate,
+            rule=self.rule,
+            area_weight=self.area_weight,
+            **where,
+            **classes,
+        )
+        return shares.lam if self.rule in ("relative", "absolute") else shares.weights
 
     def extra_repr(self) -> str:
         """The options, for repr()."""
         strength = {"semantic": f", kappa={self.kappa}", "published": f", distance_scale={self.distance_scale}"}
+        strength |= dict.fromkeys(VISIBLE, f", rule={self.rule!r}, area_weight={self.area_weight}")
         return (
             f"gamma={self.gamma}, ratio={self.ratio!r}{strength.get(self.ratio, '')}, weighting={self.weighting!r}, "
             f"reduction={self.reduction!r}, label_smoothing={self.label_smoothing}, ignore_index={self.ignore_index}, "

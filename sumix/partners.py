@@ -29,6 +29,7 @@ class Pairs(NamedTuple):
     target: MixTarget
     """Its `perm` leads from the first n rows to the others; `y_a` are the images' own labels where there are maps."""
     maps: Tensor | None
+    gate: Tensor | None
 
 
 def checked(
@@ -52,7 +53,10 @@ def checked(
             raise ValueError(f"target.{name} must be classes from 0 to {k - 1} or ignore_index")
     if dispatch.is_at_hand(lam) and not ((lam >= 0) & (lam <= 1)).all():
         raise ValueError("target.lam must be from 0 to 1")
-    return replace(target, y_a=y_a, y_b=y_b, lam=lam, perm=perm)
+    weights = target.weights
+    if weights is not None:
+        weights = checks.label_weights(weights, "target.weights", z, "mixed", real)
+    return replace(target, y_a=y_a, y_b=y_b, lam=lam, perm=perm, weights=weights)
 
 
 def check_maps(maps: Any, name: str, z: Tensor) -> None:
@@ -62,8 +66,24 @@ def check_maps(maps: Any, name: str, z: Tensor) -> None:
     checks.same_device(maps, name, z, "mixed")
 
 
+def mean_of(maps: Tensor, group: Any) -> Tensor:
+    """The mean (d,) of maps (N, d, ...) over the places and samples of all ranks, which bring as many."""
+    if checks.floating(maps, "fine").ndim not in (3, 4):
+        raise ValueError(f"fine must be (N, d, H, W), or (N, d, L) for signals, got {checks.shape(maps)}")
+    real = torch.float64 if maps.dtype is torch.float64 else torch.float32
+    means = maps.detach().flatten(2).mean(dim=2, dtype=real)
+    return total(means.mean(dim=0), group) / dist.get_world_size(group)
+
+
 def beside_partners(
-    z: Tensor, r: Tensor, v: Tensor | None, u: Tensor | None, target: MixTarget, maps: Tensor | None, group: Any
+    z: Tensor,
+    r: Tensor,
+    v: Tensor | None,
+    u: Tensor | None,
+    target: MixTarget,
+    maps: Tensor | None,
+    gate: Tensor | None,
+    group: Any,
 ) -> Pairs:
     """Fetch the partners, which `target.perm` counts through all ranks."""
     n = z.shape[0]
@@ -83,6 +103,8 @@ def beside_partners(
     if maps is not None:  # of which "cam" sees those of each image's own class
         maps = torch.cat([maps, gather(maps, group).index_select(0, target.perm)]).detach()
         y_a = torch.cat([target.y_a, gather(target.y_a, group).index_select(0, target.perm)])
+    if gate is not None:
+        gate = torch.cat([gate, gather(gate, group).index_select(0, target.perm)])
     pairs = replace(
         target,
         y_a=y_a,
@@ -92,8 +114,9 @@ def beside_partners(
         box=twice(target.box),
         mask=twice(target.mask),
         resize=twice(target.resize),
+        weights=twice(target.weights),
     )
-    return Pairs(blank(z), partners(r), blank(v), partners(u), pairs, maps)
+    return Pairs(blank(z), partners(r), blank(v), partners(u), pairs, maps, gate)
 
 
 def loss_over_ranks(
@@ -119,19 +142,29 @@ def loss_over_ranks(
     kept = _Kept(y_a[:n], y_b[:n], options.ignore_index, group)
     if weight is None and options.weighting == _SAMPLE:
         loss, parts = of_own(target.lam, None, learned, summed)
-        return (kept.mean(loss, target.lam[:n]) if mean else loss), parts
+        return (kept.mean(loss, _of_ratio(target.lam[:n])) if mean else loss), parts
 
     without = target.lam.new_zeros(pairs.z.shape[1])  # class weights that leave the regulariser alone
     regularizer, found = of_own(target.lam, without, learned, summed._replace(gamma=1.0, label_smoothing=0.0))
-    used = found[0] if options.weighting == _SAMPLE else kept.mean_ratio(found[0])
-    both = used.repeat(2)
+    used, three = _of_ratio(found[0]), learned is not None and learned.ndim == 2
+    if three:
+        used = learned[:n].to(used.dtype).where(kept.both.unsqueeze(1), used)
+    if options.weighting != _SAMPLE:
+        used = kept.mean_weights(used)
     # Where one of a sample's labels is ignored, `lam` is used in place of `learned`; it may not be NaN, as this may.
-    given = both.where(both >= 0, 0)
-    classification, parts = of_own(given, weight, both, summed._replace(ratio=_AREA, gamma=0.0))
+    ratio = used[:, 0].where(kept.a, 1 - used[:, 1])
+    given = ratio.where(ratio >= 0, 0).repeat(2)
+    as_learned = used.repeat(2, 1) if three else ratio.repeat(2)
+    classification, parts = of_own(given, weight, as_learned, summed._replace(ratio=_AREA, gamma=0.0))
     if mean:
         classification = kept.mean(classification, used, weight)
-        regularizer = kept.mean(regularizer, target.lam[:n])
+        regularizer = kept.mean(regularizer, _of_ratio(target.lam[:n]))
     return classification + options.gamma * regularizer, torch.stack([found[0], parts[1], found[2]])
+
+
+def _of_ratio(ratio: Tensor) -> Tensor:
+    """The label weights (n, 3) of a mix ratio (n,)."""
+    return torch.stack([ratio, 1 - ratio, torch.zeros_like(ratio)], dim=1)
 
 
 class _Kept:
@@ -140,22 +173,26 @@ class _Kept:
     def __init__(self, y_a: Tensor, y_b: Tensor, ignore_index: int, group: Any) -> None:
         self.y_a, self.y_b, self.group = y_a, y_b, group
         self.a, self.b = y_a != ignore_index, y_b != ignore_index
-        self.any = self.a | self.b
+        self.any, self.both = self.a | self.b, self.a & self.b
 
-    def mean_ratio(self, ratio: Tensor) -> Tensor:
-        """The mean (n,) over all samples of all ranks that have a label."""
-        ratios, count = total(torch.stack([ratio.where(self.any, 0).sum(), self._count(ratio)]), self.group)
-        return (ratios / count).expand_as(ratio)
+    def mean_weights(self, used: Tensor) -> Tensor:
+        """The mean of label weights (n, 3) over all samples of all ranks that have a label, for each of ours."""
+        own = used.where(self.any.unsqueeze(1), 0).sum(dim=0)
+        *weights, count = total(torch.cat([own, self._count(own).view(1)]), self.group)
+        return (torch.stack(weights) / count).expand_as(used)
 
-    def mean(self, own: Tensor, ratio: Tensor, weight: Tensor | None = None) -> Tensor:
+    def mean(self, own: Tensor, used: Tensor, weight: Tensor | None = None) -> Tensor:
         """The sum over our own samples, by the mean over ranks of what their labels weigh.
 
+        `used`: label weights (n, 3). Without class weights a sample with both labels counts 1, whatever they sum to.
         Where no rank has kept a label it is NaN with a gradient of 0, as in torch.nn.CrossEntropyLoss.
         """
         of_a, of_b = self.a, self.b
         if weight is not None:
             of_a, of_b = weight[self.y_a.where(self.a, 0)] * self.a, weight[self.y_b.where(self.b, 0)] * self.b
-        weighs = (ratio * of_a + (1 - ratio) * of_b).sum()
+        weighs = used[:, 0] * of_a + used[:, 1] * of_b
+        with_rest = 1 if weight is None else weighs + used[:, 2] * weight.mean()
+        weighs = torch.where(self.both, with_rest, weighs).sum()
         weights, count = total(torch.stack([weighs, self._count(weighs)]), self.group)
         return own * (dist.get_world_size(self.group) / weights.where(count > 0, 1)) + 0 / count
 

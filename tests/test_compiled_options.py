@@ -53,6 +53,21 @@ def test_a_schedule_of_the_criterion_takes_two_graphs(name, backend):
     assert len(graphs) <= 2
 
 
+@pytest.mark.parametrize("rule", ["relative", "uncertain"])
+@pytest.mark.parametrize("ratio", ["foreground", "feature"])
+def test_a_schedule_from_the_area_to_the_evidence_takes_two_graphs(ratio, rule):
+    (z, r, v, u), maps, fine = rows(), torch.rand(N, 3, 4, 4), torch.rand(N, 2, 8, 8)
+    target = MixTarget(Y, Y[PERM], torch.full((N,), 0.75), PERM, torch.tensor([[0, 0, 4, 4]] * N), image_size=(8, 8))
+    criterion = SUMixLoss(ratio=ratio, rule=rule)
+    step, graphs = counted(lambda: criterion(SUMixOutput(z, v), SUMixOutput(r, u), target, features=maps, fine=fine))
+    for value in (1, 0, *VALUES):
+        criterion.area_weight = value
+        torch.testing.assert_close(
+            step(), criterion(SUMixOutput(z, v), SUMixOutput(r, u), target, features=maps, fine=fine)
+        )
+    assert len(graphs) <= 2
+
+
 def test_all_options_at_once_take_two_graphs():
     (z, r, v, u), target, criterion = rows(), small_target(), SUMixLoss()
     step, graphs = counted(lambda: criterion(SUMixOutput(z, v), SUMixOutput(r, u), target))

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from batches import TOLERANCE, assert_near, batch, leaves, widened
 
 from sumix import MixTarget, SUMixHead, SUMixLoss, ops, reference
+from sumix.reference.foreground import foreground as reference_foreground
 
 WEIGHTINGS, REDUCTIONS = reference.WEIGHTINGS, reference.REDUCTIONS
 
@@ -135,6 +137,149 @@ def test_ignored_labels_keep_lam(ratio):
     assert torch.equal(parts.lam[:2], target.lam[:2]) and parts.lam[3] != target.lam[3] and loss.isfinite()
 
 
+def found_by_hand(features, fine, mean=None):
+    """The map and gate of each image by two means, from the formula's twin."""
+    evidence, gate, _ = reference_foreground(features, fine, mean=mean)
+    return evidence, gate
+
+
+@pytest.mark.parametrize("rule", reference.RULES)
+@pytest.mark.parametrize("where", ["given", "one map"])
+def test_foreground_is_the_evidence_by_two_means(where, rule):
+    _, mixed, raw = outputs()
+    features, fine, target = torch.rand(N, D, 4, 4), torch.rand(N, 3, 8, 8).square(), cut()
+    evidence, gate = found_by_hand(features, fine if where != "one map" else features)
+    assert where != "given" or ((gate > 0) & (gate < 1)).any()
+    mix = {"box": target.box, "size": target.image_size}
+    for t in (0.0, 0.3):
+        shares = ops.masked_similarity(
+            evidence, PERM, target.lam, evidence="object", gate=gate, rule=rule, area_weight=t, **mix
+        )
+        criterion = SUMixLoss(0.7, ratio="foreground", rule=rule, area_weight=t, return_parts=True)
+        given = {"features": features} if where == "one map" else {"features": features, "fine": fine}
+        loss, parts = criterion(mixed, raw, target, **given)
+        learned = shares.lam if rule in ("relative", "absolute") else shares.weights
+        want, want_parts = ops.sumix_loss(
+            mixed.logits, raw.logits, mixed.uncertainty, raw.uncertainty, target.y_a, target.y_b, PERM, target.lam,
+            gamma=0.7, learned=learned,
+        )  # fmt: skip
+        torch.testing.assert_close((loss, parts), (want, want_parts))
+        assert f"rule={rule!r}, area_weight={t}" in repr(criterion)
+
+
+def test_the_finer_map_comes_with_the_raw_outputs():
+    _, mixed, raw = outputs()
+    criterion = SUMixLoss(ratio="foreground", return_parts=True)
+    features, fine, target = torch.rand(N, D, 4, 4), torch.rand(N, 3, 8, 8).square(), cut()
+    want = criterion(mixed, raw, target, features=raw.features, fine=fine)[1].lam
+    assert torch.equal(criterion(mixed, raw, target, fine=fine)[1].lam, want)
+    alone = criterion(mixed, raw, target)[1].lam
+    assert torch.equal(alone, criterion(mixed, raw, target, fine=raw.features)[1].lam)
+    assert not torch.equal(alone, want)
+    if hasattr(raw, "fine"):
+        raw = replace(raw, fine=fine)
+        assert torch.equal(criterion(mixed, raw, target)[1].lam, want)
+        assert torch.equal(  # which belongs to other features
+            criterion(mixed, raw, target, features=features)[1].lam,
+            criterion(mixed, raw, target, features=features, fine=features)[1].lam,
+        )
+
+
+@pytest.mark.parametrize("ratio", reference.EVIDENCES)
+@pytest.mark.parametrize("rule", reference.RULES)
+def test_rules_of_every_evidence(rule, ratio):
+    head, mixed, raw = outputs()
+    target, objects = cut(), torch.rand(N, 5, 7)
+    criterion = SUMixLoss(0.0, ratio=ratio, rule=rule, area_weight=0.25, return_parts=True)
+    loss, _ = criterion(mixed, raw, target, objects=objects)
+    own, partner, rest = ops.masked_similarity(
+        objects if ratio == "object" else raw.features, PERM, target.lam, box=BOX, size=(8, 8), evidence=ratio,
+        class_weight=head.classifier.weight, labels=Y, rule=rule, area_weight=0.25,
+    ).weights.unsqueeze(1).unbind(2)  # fmt: skip
+    soft = own * F.one_hot(target.y_a, K) + partner * F.one_hot(target.y_b, K) + rest / K
+    torch.testing.assert_close(loss, F.cross_entropy(mixed.logits, soft))
+
+
+def test_rules_of_a_ratio_that_has_none():
+    for ratio in ("semantic", "published"):
+        for options, name in (
+            ({"rule": "uncertain"}, "rule='uncertain'"),
+            ({"rule": "visible", "area_weight": 0.5}, "rule='visible'"),
+            ({"area_weight": 0.5}, "area_weight=0.5"),
+        ):
+            with pytest.raises(ValueError, match=f"{name} needs a ratio from what is visible.* got ratio='{ratio}'"):
+                SUMixLoss(ratio=ratio, **options)
+    _, mixed, raw = outputs()
+    criterion = SUMixLoss(ratio="area", rule="uncertain", return_parts=True)  # for the first epochs, say
+    assert torch.equal(criterion(mixed, raw, cut())[1].lam, cut().lam)
+    criterion.ratio = "semantic"
+    with pytest.raises(ValueError, match="rule='uncertain' needs a ratio"):
+        criterion(mixed, raw, cut())
+    for name, value, error in [
+        ("rule", "certain", ValueError),
+        ("rule", 1, TypeError),
+        ("area_weight", 1.5, ValueError),
+        ("area_weight", -0.1, ValueError),
+        ("area_weight", math.nan, ValueError),
+        ("area_weight", "0.5", TypeError),
+    ]:
+        with pytest.raises(error, match=name):
+            SUMixLoss(ratio="foreground", **{name: value})
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_the_targets_own_weights(weighting, reduction):
+    """Those of a mixer's rule, or of target.relabel, are the labels of "area"; other ratios find their own."""
+    _, mixed, raw = outputs()
+    weights = torch.rand(N, 3)
+    target, options = cut(weights=weights), {"weighting": weighting, "reduction": reduction}
+    loss, parts = SUMixLoss(0.7, ratio="area", return_parts=True, **options)(mixed, raw, target)
+    want, _ = ops.sumix_loss(
+        mixed.logits, raw.logits, mixed.uncertainty, raw.uncertainty, target.y_a, target.y_b, PERM, target.lam,
+        gamma=0.7, learned=weights, **options,
+    )  # fmt: skip
+    torch.testing.assert_close(loss, want)
+    assert torch.equal(parts.lam, weights[:, 0])
+    for ratio in ("semantic", "feature"):
+        criterion = SUMixLoss(ratio=ratio, **options)
+        assert torch.equal(criterion(mixed, raw, target), criterion(mixed, raw, cut()))
+    with pytest.raises(ValueError, match="learned must be"):
+        SUMixLoss(ratio="area")(mixed, raw, cut(weights=weights[:, :2]))
+
+
+def test_two_labels_and_a_target_in_one_loss():
+    """SUMixLoss without the regulariser is CrossEntropyLoss of the target's soft labels."""
+    _, mixed, raw = outputs()
+    target = cut().relabel(torch.rand(N, 8, 8), rule="uncertain")
+    for smoothing in (0.0, 0.1):
+        loss = SUMixLoss(0.0, ratio="area", label_smoothing=smoothing)(mixed, raw, target)
+        torch.testing.assert_close(loss, F.cross_entropy(mixed.logits, target.soft(K, smoothing)))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_maps_that_are_not_finite_make_the_loss_nan(value):
+    """And raise nothing: a GradScaler skips such a step."""
+    _, mixed, raw = outputs()
+    features, fine = torch.rand(N, D, 4, 4), torch.rand(N, 3, 8, 8)
+    for maps in (features, fine):
+        before, maps[1, 0, 2, 2] = maps[1, 0, 2, 2].item(), value
+        for rule in reference.RULES:
+            loss = SUMixLoss(ratio="foreground", rule=rule)(mixed, raw, cut(), features=features, fine=fine)
+            assert loss.isnan()
+        maps[1, 0, 2, 2] = before
+
+
+def test_half_precision_maps():
+    _, mixed, raw = outputs()
+    criterion = SUMixLoss(ratio="foreground", return_parts=True)
+    features, fine = torch.rand(N, D, 4, 4), torch.rand(N, 3, 8, 8).square()
+    want = criterion(mixed, raw, cut(), features=features, fine=fine)[1].lam
+    got = criterion(mixed, raw, cut(), features=features.bfloat16(), fine=fine.bfloat16())[1].lam
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, want, rtol=0, atol=0.1)
+
+
 def test_ignored_labels_of_any_dtype():
     _, mixed, raw = outputs()
     criterion = SUMixLoss(ratio="cam", ignore_index=2)
@@ -182,6 +327,7 @@ def test_what_is_missing_is_said():
         ("feature", {"features": None}, "capture_features"),
         ("cam", {"features": None}, "capture_features"),
         ("cam", {"class_weight": None}, "weight of a linear classifier"),
+        ("foreground", {"features": None}, "capture_features"),
         ("object", {}, "objects must be given"),
     ]:
         with pytest.raises(ValueError, match=message):

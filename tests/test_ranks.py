@@ -36,13 +36,29 @@ def features():
     return torch.rand(N, 5, 4, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 
 
+def fine():
+    return torch.rand(N, 3, 8, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64).square()
+
+
+def weights():
+    """Of the labels, as a rule may have left them with the target."""
+    return torch.rand(N, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+
+
 RATIOS = ("semantic", "published", "area", "feature", "cam", "object")
+RULES = (("foreground", "uncertain", 0.2), ("foreground", "visible", 0.0), ("area", "relative", 0.0))
 CLASS_WEIGHTS = torch.tensor([0.5, 2.0, 1.0, 0.25], dtype=torch.float64)
 OPTIONS = [
     {"ratio": ratio, "reduction": reduction, "weighting": weighting, "weight": weight, "label_smoothing": smoothing}
     for ratio, reduction, weighting, (weight, smoothing) in itertools.product(
         RATIOS, ("mean", "sum", "none"), ("sample", "batch"), ((None, 0.0), (CLASS_WEIGHTS, 0.0), (None, 0.1))
     )
+]
+OPTIONS += [
+    {**options, "ratio": ratio, "rule": rule, "area_weight": area_weight}
+    for options in OPTIONS
+    if options["ratio"] == "area"
+    for ratio, rule, area_weight in RULES
 ]
 
 # Which samples' own labels are ignored. A label is ignored wherever its image is, as own and as partner, but for "own".
@@ -65,13 +81,15 @@ def ignoring(target, which, rows=slice(None)):
     return replace(target, y_a=y_a[rows], y_b=y_b[rows], **{name: part[rows] for name, part in parts.items()})
 
 
-def loss_and_gradients(options, outputs, target, maps, **more):
+def loss_and_gradients(options, outputs, target, maps, rows=slice(None), **more):
     z, r, v, u = (*outputs, None, None)[:4]
     criterion = SUMixLoss(gamma=0.1, return_parts=True, **options, **more)
     weight = torch.linspace(-1, 1, 20, dtype=torch.float64).view(K, 5)
-    objects = {"objects": maps[:, 0]} if criterion.ratio == "object" else {}
+    if options["ratio"] == "area" and "rule" in options:
+        target = replace(target, weights=weights()[rows])
+    given = {"object": {"objects": maps[:, 0]}, "foreground": {"features": maps, "fine": fine()[rows]}}
     raw = SUMixOutput(r, u, maps, class_weight=weight)
-    loss, parts = criterion(SUMixOutput(z, v), raw, target, **objects)
+    loss, parts = criterion(SUMixOutput(z, v), raw, target, **given.get(criterion.ratio, {}))
     return loss.detach(), torch.stack(parts), *torch.autograd.grad(loss.sum(), outputs, materialize_grads=True)
 
 
@@ -81,7 +99,7 @@ def every_loss(target, which, rows=slice(None), **more):
     for plain in (False, True):
         outputs = [part[rows].clone().requires_grad_() for part in network_outputs(plain)]
         for at, options in enumerate(OPTIONS):
-            losses[at, which, plain] = loss_and_gradients(options, outputs, labels, maps, **more)
+            losses[at, which, plain] = loss_and_gradients(options, outputs, labels, maps, rows, **more)
     return losses
 
 
@@ -194,6 +212,12 @@ def refused(rank, images, labels, target, outputs, both, alone):
     by_map = SUMixLoss(0.1, cross_rank=True, ratio="feature")
     yield "features of one rank", lambda: by_map(z, r, target, features=maps[:rows])
     yield "features", lambda: by_map(z, r, target, features=maps[..., : 4 - first])
+    by_two = SUMixLoss(0.1, cross_rank=True, ratio="foreground")
+    yield "fine of one rank", lambda: by_two(z, r, target, features=maps, fine=fine()[:rows])
+    yield "fine", lambda: by_two(z, r, target, features=maps, fine=fine()[:HALF, : 3 - first])
+    yield "fine of every rank", lambda: by_two(z, r, target, features=maps, fine=maps[:, :, 0, 0])
+    yield "rule", step(target, ratio="area", rule="uncertain" if first else "relative")
+    yield "weights of one rank", step(replace(target, weights=weights()[:HALF, : 3 - first]), ratio="area")
     yield "raw of one rank", step(target, r=r[:5] if first else r)
     yield "type of one rank", step(target, r=None if first else r)
     yield "perm of one rank", step(replace(target, perm=target.perm + N * first))
@@ -261,6 +285,8 @@ AT_FAULT_ALONE = {
     "gradient of one rank": "ValueError: images must not require gradients with cross_rank: none flow between ranks",
     "extra of one rank": "ValueError: extras[0] must be (N, ...) with N = 6, got (5, 16, 14)",
     "features of one rank": "ValueError: features must be (N, ...) with N = 6, got (5, 5, 4, 4)",
+    "fine of one rank": "ValueError: fine must be (N, ...) with N = 6, got (5, 3, 8, 8)",
+    "weights of one rank": "ValueError: target.weights must be (N, 3) = (6, 3) as mixed has N rows, got (6, 2)",
     "raw of one rank": "ValueError: raw must have the shape of mixed, (6, 4), got (5, 4)",
     "type of one rank": "TypeError: raw must be a SUMixOutput or a Tensor of logits, got NoneType",
     "perm of one rank": "ValueError: target.perm must be from 0 to 11, counting through all ranks' samples",
@@ -283,7 +309,9 @@ MISMATCHES = {
     "outputs' dtype": ("raw (6, 4) torch.float32", "raw (6, 4) torch.float64"),
     "outputs' gradient": ("gradient of none", "gradient of raw"),
     "outputs' classes": ("mixed (6, 3)", "mixed (6, 4)"),
-    "features": ("maps (6, 5, 4, 3)", "maps (6, 5, 4, 4)"),
+    "features": ("features (6, 5, 4, 3)", "features (6, 5, 4, 4)"),
+    "fine": ("features (6, 5, 4, 4) torch.float64, fine (6, 2, 8, 8)", "fine (6, 3, 8, 8)"),
+    "rule": ("rule='uncertain'", "rule='relative'"),
     "ratio": ("ratio='area'", "ratio='semantic'"),
 }
 
@@ -304,6 +332,7 @@ def test_what_does_not_fit_is_refused_on_every_rank(halves):
             )
             at_zero, at_one = said[said.index("rank 0:") : said.index("rank 1:")], said[said.index("rank 1:") :]
             assert zero in at_zero and one in at_one, said
+        assert errors.pop("fine of every rank").startswith("ValueError: fine must be (N, d, H, W)")
         other = "0" if rank == 0 else "1"
         assert errors.pop("criterion WORLD, mixer alone") == (
             f"ValueError: target's partners are counted through ranks {other}, as its mixer's cross_rank says, and "
