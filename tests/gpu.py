@@ -146,6 +146,7 @@ CALLS = {
     "foreground, a mean": lambda t: ops.foreground(t["maps"], t["fine"], mean=t["channel"], rounds=2),
     "sumix_loss": lambda t: loss(t),
     "sumix_loss, none": lambda t: loss(t, reduction="none", ratio="published", weighting="batch"),
+    "sumix_loss, weights": lambda t: loss(t, learned=torch.stack([t["lam"] / 2] * 3, dim=1), weighting="batch"),
     "soft_labels": lambda t: target_of(t).soft(K, 0.1),
 }
 
@@ -163,6 +164,7 @@ GRADIENTS = {
     "uncertainty": (CALLS["uncertainty"], ["z"]),
     "sumix_loss": (lambda t: loss(t)[0], ["z", "v", "u"]),
     "sumix_loss, none": (lambda t: loss(t, reduction="none")[0], ["z", "v", "u"]),
+    "sumix_loss, weights": (lambda t: loss(t, learned=torch.stack([t["lam"]] * 3, dim=1))[0], ["z", "v", "u"]),
     "sumix_loss, class weights": (lambda t: loss(t, weight=t["head"][:, 0].abs())[0], ["z", "v", "u"]),
 }
 

@@ -25,8 +25,10 @@ ROUNDED = {
     "masked_similarity, cam": 1e-5,
     "foreground": 1e-5,
     "foreground, a mean": 1e-5,
+    "masked_similarity, gate": 1e-5,
     "sumix_loss": 1e-5,
     "sumix_loss, none": 1e-5,
+    "sumix_loss, weights": 1e-5,
 }
 
 # Equal too, but for what is in a NaN that they compute.

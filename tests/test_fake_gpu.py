@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sumix import CutMix, SaliencyMix, SUMixHead, SUMixLoss, SUMixOutput, mix_accuracy, ops
+from sumix.loss import RATIOS
 from sumix.ops import dispatch
 from sumix.ops.sample_box import share_of
 from tests.mixers import MIXERS
@@ -201,6 +202,9 @@ CALLS = {
     "uncertainty": lambda x, i, f: ops.uncertainty(x[:, 0, 0]),
     "semantic_distance": lambda x, i, f: ops.semantic_distance(x[:, 0, 0], x[:, 1, 0], i),
     "masked_similarity": lambda x, i, f: ops.masked_similarity(x, i, f, box=box(), size=(20, 26)),
+    "masked_similarity, gate": lambda x, i, f: ops.masked_similarity(
+        x, i, f, box=box(), size=(20, 26), gate=f, rule="uncertain", area_weight=0.5
+    ),
     "masked_similarity, cam": lambda x, i, f: ops.masked_similarity(
         x, i, f, evidence="cam", labels=i, class_weight=torch.empty(K, 3, device=GPU), mask=x[:, 0]
     ),
@@ -220,7 +224,7 @@ def test_ops_stay_on_the_gpu(name):
         assert_there(CALLS[name](x, i, torch.empty(N, device=GPU)))
 
 
-@pytest.mark.parametrize("ratio", ["semantic", "published", "area", "feature", "cam", "object"])
+@pytest.mark.parametrize("ratio", RATIOS)
 def test_the_loss_stays_on_the_gpu(ratio):
     with fake(), GPU:
         target = CutMix()(*batch())[1]
