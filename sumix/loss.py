@@ -336,7 +336,7 @@ class SUMixLoss(nn.Module):
         if self.ratio != "foreground":
             return next(iter(maps.values()), None), None
         evidence, gate, _ = foreground(maps["features"], maps["fine"], mean=mean)
-        return evidence, gate.where(gate.isfinite(), 1)  # the map itself is then NaN, and so is its loss
+        return evidence, gate.where(gate.isfinite(), 1)  # a map that is not finite makes its loss NaN, too
 
     def _learn(
         self,
@@ -362,15 +362,14 @@ class SUMixLoss(nn.Module):
                 classes["labels"] = own.where(own != self.ignore_index, -1)
             classes["class_weight"] = weight[: logits.shape[1]]  # DataParallel stacks one copy a replica
         where = {"box": target.box, "mask": target.mask, "resize": target.resize, "size": target.image_size}
-        shares = masked_similarity(
-            *(maps, target.perm, target.lam),
-            evidence="object" if self.ratio == "foreground" else self.ratio,
-            gate=gate,
-            rule=self.rule,
-            area_weight=self.area_weight,
-            **where,
-            **classes,
-        )
+        where |= {"gate": gate, "rule": self.rule, "area_weight": self.area_weight}
+        if self.ratio == "foreground":
+            try:
+                shares = masked_similarity(maps, target.perm, target.lam, evidence="object", **where)
+            except ValueError as error:  # of the features in which these objects were found
+                raise ValueError(str(error).replace("objects", "features")) from None
+        else:
+            shares = masked_similarity(maps, target.perm, target.lam, evidence=self.ratio, **where, **classes)
         return shares.lam if self.rule in ("relative", "absolute") else shares.weights
 
     def extra_repr(self) -> str:

@@ -314,6 +314,17 @@ def test_maps_of_another_dimension_are_refused(ratio):
     assert criterion(mixed, raw, cut(), features=torch.rand(N, D, 3, 4, 4)).isfinite()  # videos, mixed as images are
 
 
+def test_features_that_do_not_fit_the_mix_are_named():
+    """Not the objects that are found in them, which nobody passed."""
+    _, mixed, raw = outputs()
+    criterion = SUMixLoss(ratio="foreground")
+    features = torch.rand(N, D, 4, 4)
+    with pytest.raises(ValueError, match="features must have as many spatial dimensions as the mix, 1 by its box"):
+        criterion(mixed, raw, cut(box=BOX[:, ::2], image_size=(8,)), features=features)
+    with pytest.raises(ValueError, match=r"perm must be \(N,\) = \(5,\) as features has N rows, got \(4,\)"):
+        criterion(mixed, raw, cut(), features=torch.rand(N + 1, D, 4, 4))
+
+
 def test_replicas_may_stack_their_weights():
     head, mixed, raw = outputs()
     criterion = SUMixLoss(ratio="cam")
