@@ -48,6 +48,12 @@ def plain(value: Tensor) -> Tensor:
     return value.as_subclass(Tensor)
 
 
+def mask(value: Tensor) -> Tensor:
+    """A mask of torchvision's, if that is in use, else the tensor itself."""
+    module = sys.modules.get("torchvision.tv_tensors")
+    return value if module is None else module.Mask(value)
+
+
 def wrap(value: Tensor, like: Tensor) -> Tensor:
     """A tensor as the kind of torchvision's that `like` is."""
     return sys.modules["torchvision.tv_tensors"].wrap(value, like=like)
