@@ -9,9 +9,9 @@ from torch import distributed as dist
 from sumix import partners, ranks, reference, warn
 from sumix.head import SUMixOutput
 from sumix.ops import checks, dispatch
+from sumix.ops.foreground import foreground
 from sumix.ops.loss import Options, SUMixParts, resolve_options, run
 from sumix.ops.masked_similarity import masked_similarity
-from sumix.reference.foreground import foreground
 from sumix.target import MixTarget, check_partners, check_ranks
 
 VISIBLE = (*reference.EVIDENCES, "foreground")  # ratios from what a mix leaves visible
