@@ -102,7 +102,7 @@ def losses(problem: Problem) -> dict[str, Callable[[], Tensor]]:
     z, r, v, u = rows
     y_a, y_b, perm, lam = labels_of(target)
     options = SETTINGS[problem.setting]
-    criterion = SUMixLoss(**options)
+    criterion = SUMixLoss(gamma=0.5, **options)
     mixed, raw = SUMixOutput(z, v), SUMixOutput(r, u)
 
     def twin(*tensors: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ def accuracy(seed: int, normalized: bool | None, options: dict) -> float:
     images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
     labels = torch.tensor(digits.target)
     torch.manual_seed(seed)
-    model, mix, criterion = network(normalized), CutMix(alpha=0.2), SUMixLoss(**options)
+    model, mix, criterion = network(normalized), CutMix(alpha=0.2), SUMixLoss(**{"gamma": 0.5, **options})
     capture_features(model)  # the ratio "feature" needs the map; the others do not look at it
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(EPOCHS):

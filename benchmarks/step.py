@@ -103,7 +103,7 @@ class Step:
     def __init__(self, row: Row, model: nn.Module, num_classes: int, statistics: dict[str, Any]) -> None:
         self.row, self.model, self.num_classes = row, model, num_classes
         self.mix = None if row.mixer is None else mixer(row, statistics)
-        self.criterion = SUMixLoss(ratio="published", weighting="batch") if row.kind == "published" else None
+        self.criterion = SUMixLoss(gamma=0.5, ratio="published", weighting="batch") if row.kind == "published" else None
         self.mean: Tensor | None = None
 
     @torch.no_grad()

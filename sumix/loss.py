@@ -34,6 +34,8 @@ class SUMixLoss(nn.Module):
     ----------
     gamma : float
         Weight of the regulariser, at least 0. The paper: 0.5 (CIFAR-100, CUB, Aircraft, ImageNet), 1.0 (Tiny-ImageNet).
+        The default leaves it out: with the published ratio its gradient is next to nothing beside the other term's, and
+        in the plain form it can ruin a training (`python -m benchmarks.regulariser`, `benchmarks.plain_form`).
     ratio : {"semantic", "published", "area", "foreground", "feature", "cam", "object"}
         Where the mix ratio comes from. From the logits: "semantic", what the paper sets out to do; `ratio="published",
         weighting="batch"` is the authors' exact loss, whose ratio moves the other way. "area": no correction, or the
@@ -79,11 +81,10 @@ class SUMixLoss(nn.Module):
     -----
     In the plain form (logits in place of uncertainties, `SUMixHead(normalized=False)`) the regulariser asks for a small
     logit at the label, against the cross entropy, and a training can collapse to 0 % accuracy. In `python -m
-    benchmarks.plain_form`, a small network on digits, these settings trained: gamma 0.1, the authors' setting, and
-    "semantic" with kappa 1 and gamma at most 0.5. Other settings warn, once per process, with a `SUMixWarning` (not
+    benchmarks.plain_form`, a small network on digits, these settings trained: gamma 0, gamma 0.1, the authors' setting,
+    and "semantic" with kappa 1 and gamma at most 0.5. Other settings warn, once per process, with a `SUMixWarning` (not
     under torch.compile). At a high learning rate gamma 0.1 can fail too: in torchvision's reference script, at 0.1, it
-    ended in NaN. `gamma=0.0` leaves the regulariser out and avoids this; a `SUMixHead` with its uncertainty branch has
-    no such trouble.
+    ended in NaN. A `SUMixHead` with its uncertainty branch has no such trouble.
 
     **Schedules.** Every option may be changed between steps, `criterion.gamma = 0.5 * epoch / epochs` for one; it is
     checked when it is next used, and a name that is no option is refused. torch.compile compiles once more for the
@@ -138,7 +139,7 @@ class SUMixLoss(nn.Module):
 
     def __init__(
         self,
-        gamma: float = 0.5,
+        gamma: float = 0.0,
         *,
         ratio: str = "semantic",
         rule: str = "relative",

@@ -37,7 +37,7 @@ def small_target():
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_a_schedule_of_the_criterion_takes_two_graphs(name, backend):
     (z, r, v, u), target = rows(), small_target()
-    criterion = SUMixLoss(ratio="published" if name == "distance_scale" else "semantic", distance_scale=3.0)
+    criterion = SUMixLoss(gamma=0.5, ratio="published" if name == "distance_scale" else "semantic", distance_scale=3.0)
 
     def loss(z, r, v, u):
         return criterion(SUMixOutput(z, v), SUMixOutput(r, u), target)
@@ -58,7 +58,7 @@ def test_a_schedule_of_the_criterion_takes_two_graphs(name, backend):
 def test_a_schedule_from_the_area_to_the_evidence_takes_two_graphs(ratio, rule):
     (z, r, v, u), maps, fine = rows(), torch.rand(N, 3, 4, 4), torch.rand(N, 2, 8, 8)
     target = MixTarget(Y, Y[PERM], torch.full((N,), 0.75), PERM, torch.tensor([[0, 0, 4, 4]] * N), image_size=(8, 8))
-    criterion = SUMixLoss(ratio=ratio, rule=rule)
+    criterion = SUMixLoss(gamma=0.5, ratio=ratio, rule=rule)
     step, graphs = counted(lambda: criterion(SUMixOutput(z, v), SUMixOutput(r, u), target, features=maps, fine=fine))
     for value in (1, 0, *VALUES):
         criterion.area_weight = value
@@ -69,7 +69,7 @@ def test_a_schedule_from_the_area_to_the_evidence_takes_two_graphs(ratio, rule):
 
 
 def test_all_options_at_once_take_two_graphs():
-    (z, r, v, u), target, criterion = rows(), small_target(), SUMixLoss()
+    (z, r, v, u), target, criterion = rows(), small_target(), SUMixLoss(gamma=0.5)
     step, graphs = counted(lambda: criterion(SUMixOutput(z, v), SUMixOutput(r, u), target))
     for value in (1, 2, *VALUES):  # ints of a schedule are numbers, too
         criterion.gamma, criterion.kappa, criterion.label_smoothing = value, 2 * value, value / 2
@@ -78,7 +78,7 @@ def test_all_options_at_once_take_two_graphs():
 
 
 def test_a_schedule_in_the_plain_form_takes_two_graphs():
-    (z, r, *_), target, criterion = rows(), small_target(), SUMixLoss(reduction="none", weighting="batch")
+    (z, r, *_), target, criterion = rows(), small_target(), SUMixLoss(gamma=0.5, reduction="none", weighting="batch")
     step, graphs = counted(lambda: criterion(z, r, target))
     for value in (0.1, 0.02, 0.5, 0.0, *VALUES):
         criterion.gamma = value

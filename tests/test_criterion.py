@@ -147,7 +147,7 @@ def test_scaled_gradients_of_half_precision_do_not_flush_to_zero():
 
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_a_training_step_compiles_in_one_graph(backend):
-    net, criterion, target, x = small_net(), SUMixLoss(), small_target(), torch.randn(N, 4)
+    net, criterion, target, x = small_net(), SUMixLoss(gamma=0.5), small_target(), torch.randn(N, 4)
 
     def step(x, target):
         return criterion(net(x.flip(0)), net(x), target)
@@ -214,7 +214,8 @@ COLLAPSES = [
     {"ratio": "published", "weighting": "batch", "distance_scale": 1.0},
 ]
 TRAINS = [
-    {"gamma": 0.0},
+    {"gamma": SUMixLoss().gamma},
+    {"gamma": SUMixLoss().gamma, "ratio": "area"},
     {"gamma": 0.1},
     {"gamma": 0.1, "ratio": "area"},
     {"kappa": 1.0},
@@ -227,11 +228,14 @@ TRAINS = [
 def test_the_plain_form_warns_once_where_it_may_collapse(monkeypatch, options):
     monkeypatch.setattr(warn, "_said", set())
     z, target, objects = torch.randn(N, K), small_target(), torch.rand(N, 3, 3)
-    criterion, masks = SUMixLoss(**options), {"objects": objects} if options.get("ratio") == "object" else {}
+    criterion, masks = (
+        SUMixLoss(**{"gamma": 0.5, **options}),
+        {"objects": objects} if options.get("ratio") == "object" else {},
+    )
     with pytest.warns(SUMixWarning, match=r"sumix: SUMixLoss\(gamma=.*can collapse.*gamma=0.1") as told:
         for _ in range(3):
             criterion(z, z, target, **masks)
-        SUMixLoss(**options)(SUMixOutput(z), SUMixOutput(z), target, **masks)
+        SUMixLoss(**{"gamma": 0.5, **options})(SUMixOutput(z), SUMixOutput(z), target, **masks)
     assert len(told) == 1 and told[0].filename == __file__  # it points here
     monkeypatch.setattr(warn, "_said", set())
     criterion(SUMixOutput(z, z), SUMixOutput(z, z), target, **masks)  # with uncertainties: an error if it warned
@@ -243,7 +247,7 @@ def test_the_plain_form_warns_once_where_it_may_collapse(monkeypatch, options):
 def test_the_plain_form_is_silent_where_it_trains(monkeypatch, options):
     monkeypatch.setattr(warn, "_said", set())
     z = torch.randn(N, K)
-    assert SUMixLoss(**options)(z, z, small_target()).isfinite()  # an error if it warned
+    assert SUMixLoss(**{"gamma": 0.5, **options})(z, z, small_target()).isfinite()  # an error if it warned
 
 
 def test_a_schedule_is_watched(monkeypatch):
@@ -258,7 +262,7 @@ def test_a_schedule_is_watched(monkeypatch):
 
 
 def test_unknown_options_are_refused():
-    criterion = SUMixLoss()
+    criterion = SUMixLoss(gamma=0.5)
     for name in ("gama", "ratios", "labels_smoothing"):
         with pytest.raises(AttributeError, match=f"no option '{name}'; it has gamma, ratio,.*return_parts, cross_rank"):
             setattr(criterion, name, 0.1)

@@ -224,7 +224,7 @@ def test_a_graph_that_was_captured_first_leaves_nothing_unfinished_behind():
 
 @only_gpu
 def test_a_training_step_captured_in_a_graph():
-    model, criterion, mix = gpu.network(), SUMixLoss(), MIXERS["CutMix"]()
+    model, criterion, mix = gpu.network(), SUMixLoss(gamma=0.5), MIXERS["CutMix"]()
     parameters, static = list(model.parameters()), tensors(1)
 
     def step():
@@ -320,7 +320,7 @@ def test_the_loss_waits_for_nothing(ratio, reduction):
     model, (images, mixed, target) = gpu.network(), gpu.mix()
     objects, weight = images[:, 0] > 0.5, torch.rand(K, device=DEVICE)
     for options in ({}, {"weighting": "batch"}, {"weight": weight, "label_smoothing": 0.1}):
-        criterion = SUMixLoss(ratio=ratio, reduction=reduction, return_parts=True, **options).to(DEVICE)
+        criterion = SUMixLoss(gamma=0.5, ratio=ratio, reduction=reduction, return_parts=True, **options).to(DEVICE)
 
         def step(criterion=criterion):
             loss, parts = criterion(model(mixed), model(images), target, objects=objects)

@@ -28,7 +28,7 @@ def step_of(model, criterion, mixer, images, labels, seed):
 @pytest.mark.parametrize("ratio", ["semantic", "feature", "cam"])
 def test_mixed_precision(dtype, ratio):
     model, (images, labels) = gpu.network(), gpu.batch()
-    criterion, optimizer = SUMixLoss(ratio=ratio), torch.optim.SGD(model.parameters(), lr=0.05)
+    criterion, optimizer = SUMixLoss(gamma=0.5, ratio=ratio), torch.optim.SGD(model.parameters(), lr=0.05)
     scaler = torch.amp.GradScaler(DEVICE.type, init_scale=2.0**14, enabled=dtype == torch.float16)
     losses = []
     for _ in range(8):
@@ -102,7 +102,7 @@ def test_compiled_loss(ratio, reduction):
 @compiles
 def test_compiled_to_cuda_graphs():
     torch.compiler.reset()
-    model, criterion, images = gpu.network(), SUMixLoss(), gpu.batch()[0]
+    model, criterion, images = gpu.network(), SUMixLoss(gamma=0.5), gpu.batch()[0]
     twin, mixer = copy.deepcopy(model), CutMix(normalize=((0.4, 0.5, 0.6), 0.25)).to(DEVICE)
     step = torch.compile(step_of, fullgraph=True, mode="reduce-overhead")
     for at in range(5):
@@ -192,7 +192,7 @@ def test_mixed_in_a_loader_and_sent_to_the_gpu(workers):
     data = TensorDataset(here(images), here(labels))
     collate = SUMixCollate(CutMix(generator=None), raw=True)
     loader = DataLoader(data, batch_size=3, num_workers=workers, collate_fn=collate, pin_memory=ON_GPU)
-    model, criterion = gpu.network(), SUMixLoss()
+    model, criterion = gpu.network(), SUMixLoss(gamma=0.5)
     for raw, mixed, target in loader:
         assert isinstance(target, MixTarget)
         if ON_GPU:
@@ -209,7 +209,7 @@ def test_the_loss_of_a_model_is_that_of_the_cpu():
     model, (images, mixed, target) = gpu.network(torch.float64), gpu.mix()
     twin = copy.deepcopy(model).cpu()
     for ratio in ("semantic", "published", "feature", "cam"):
-        criterion = SUMixLoss(ratio=ratio, weight=torch.rand(K), label_smoothing=0.1)
+        criterion = SUMixLoss(gamma=0.5, ratio=ratio, weight=torch.rand(K), label_smoothing=0.1)
         want = criterion(twin(here(mixed).double()), twin(here(images).double()), here(target))
         got = criterion.to(DEVICE)(model(mixed.double()), model(images.double()), target)
         torch.testing.assert_close(here(got), want.detach(), rtol=1e-9, atol=1e-11)

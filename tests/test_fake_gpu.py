@@ -234,7 +234,7 @@ def test_the_loss_stays_on_the_gpu(ratio):
         for dtype in (torch.float32, torch.float16, torch.float64):
             mixed, raw = (SUMixOutput(*(part.to(dtype) for part in output)) for _ in range(2))
             for reduction in ("mean", "none"):
-                criterion = SUMixLoss(ratio=ratio, reduction=reduction, return_parts=True)
+                criterion = SUMixLoss(gamma=0.5, ratio=ratio, reduction=reduction, return_parts=True)
                 loss, parts = criterion(mixed, raw, target, objects=objects)
                 assert_there(loss, parts)
                 assert loss.shape == (() if reduction == "mean" else (N,)) and loss.requires_grad

@@ -99,7 +99,7 @@ def test_without_a_capture_and_in_eval_mode(images):
         with pytest.raises(
             TypeError, match=r"mixed must be .*; pass its logits, or call capture_features.* training mode"
         ):
-            SUMixLoss()(output, output, target)
+            SUMixLoss(gamma=0.5)(output, output, target)
         assert SUMixLoss(gamma=0.1)(output.logits, output.logits, target).isfinite()
         if mode:
             capture_features(model)

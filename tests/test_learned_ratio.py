@@ -132,7 +132,7 @@ def test_ignored_labels_keep_lam(ratio):
     _, mixed, raw = outputs()
     y = Y.index_fill(0, torch.tensor([1]), 255)
     target = cut(y_a=y, y_b=y[PERM])
-    criterion = SUMixLoss(ratio=ratio, ignore_index=255, return_parts=True)
+    criterion = SUMixLoss(gamma=0.5, ratio=ratio, ignore_index=255, return_parts=True)
     loss, parts = criterion(mixed, raw, target, objects=torch.rand(N, 8, 8))
     assert torch.equal(parts.lam[:2], target.lam[:2]) and parts.lam[3] != target.lam[3] and loss.isfinite()
 
@@ -169,7 +169,7 @@ def test_foreground_is_the_evidence_by_two_means(where, rule):
 
 def test_the_finer_map_comes_with_the_raw_outputs():
     _, mixed, raw = outputs()
-    criterion = SUMixLoss(ratio="foreground", return_parts=True)
+    criterion = SUMixLoss(gamma=0.5, ratio="foreground", return_parts=True)
     features, fine, target = torch.rand(N, D, 4, 4), torch.rand(N, 3, 8, 8).square(), cut()
     want = criterion(mixed, raw, target, features=raw.features, fine=fine)[1].lam
     assert torch.equal(criterion(mixed, raw, target, fine=fine)[1].lam, want)
@@ -210,7 +210,7 @@ def test_rules_of_a_ratio_that_has_none():
             with pytest.raises(ValueError, match=f"{name} needs a ratio from what is visible.* got ratio='{ratio}'"):
                 SUMixLoss(ratio=ratio, **options)
     _, mixed, raw = outputs()
-    criterion = SUMixLoss(ratio="area", rule="uncertain", return_parts=True)  # for the first epochs, say
+    criterion = SUMixLoss(gamma=0.5, ratio="area", rule="uncertain", return_parts=True)  # for the first epochs, say
     assert torch.equal(criterion(mixed, raw, cut())[1].lam, cut().lam)
     criterion.ratio = "semantic"
     with pytest.raises(ValueError, match="rule='uncertain' needs a ratio"):
@@ -245,7 +245,7 @@ def test_the_targets_own_weights(weighting, reduction):
         criterion = SUMixLoss(ratio=ratio, **options)
         assert torch.equal(criterion(mixed, raw, target), criterion(mixed, raw, cut()))
     with pytest.raises(ValueError, match="learned must be"):
-        SUMixLoss(ratio="area")(mixed, raw, cut(weights=weights[:, :2]))
+        SUMixLoss(gamma=0.5, ratio="area")(mixed, raw, cut(weights=weights[:, :2]))
 
 
 def test_two_labels_and_a_target_in_one_loss():
@@ -265,14 +265,14 @@ def test_maps_that_are_not_finite_make_the_loss_nan(value):
     for maps in (features, fine):
         before, maps[1, 0, 2, 2] = maps[1, 0, 2, 2].item(), value
         for rule in reference.RULES:
-            loss = SUMixLoss(ratio="foreground", rule=rule)(mixed, raw, cut(), features=features, fine=fine)
+            loss = SUMixLoss(gamma=0.5, ratio="foreground", rule=rule)(mixed, raw, cut(), features=features, fine=fine)
             assert loss.isnan()
         maps[1, 0, 2, 2] = before
 
 
 def test_half_precision_maps():
     _, mixed, raw = outputs()
-    criterion = SUMixLoss(ratio="foreground", return_parts=True)
+    criterion = SUMixLoss(gamma=0.5, ratio="foreground", return_parts=True)
     features, fine = torch.rand(N, D, 4, 4), torch.rand(N, 3, 8, 8).square()
     want = criterion(mixed, raw, cut(), features=features, fine=fine)[1].lam
     got = criterion(mixed, raw, cut(), features=features.bfloat16(), fine=fine.bfloat16())[1].lam
@@ -282,7 +282,7 @@ def test_half_precision_maps():
 
 def test_ignored_labels_of_any_dtype():
     _, mixed, raw = outputs()
-    criterion = SUMixLoss(ratio="cam", ignore_index=2)
+    criterion = SUMixLoss(gamma=0.5, ratio="cam", ignore_index=2)
     want = criterion(mixed, raw, cut())
     for dtype in (torch.uint8, torch.uint16, torch.int8, torch.int32):  # some of which hold no -1
         assert torch.equal(criterion(mixed, raw, cut(y_a=Y.to(dtype), y_b=Y[PERM].to(dtype))), want)
@@ -291,7 +291,7 @@ def test_ignored_labels_of_any_dtype():
 def test_blends_and_masks():
     _, mixed, raw = outputs()
     lam = torch.rand(N)
-    criterion = SUMixLoss(ratio="feature", return_parts=True)
+    criterion = SUMixLoss(gamma=0.5, ratio="feature", return_parts=True)
     blend = MixTarget(Y, Y[PERM], lam, PERM)
     assert torch.equal(criterion(mixed, raw, blend)[1].lam, lam)
     outside = torch.ones(N, 8, 8, dtype=torch.bool)
@@ -308,7 +308,7 @@ def test_blends_and_masks():
 @pytest.mark.parametrize("ratio", ["feature", "cam"])
 def test_maps_of_another_dimension_are_refused(ratio):
     _, mixed, raw = outputs()
-    criterion = SUMixLoss(ratio=ratio)
+    criterion = SUMixLoss(gamma=0.5, ratio=ratio)
     with pytest.raises(ValueError, match="features must have as many spatial dimensions as the mix, 2 by its box"):
         criterion(mixed, raw, cut(), features=torch.rand(N, D, 16))
     assert criterion(mixed, raw, cut(), features=torch.rand(N, D, 3, 4, 4)).isfinite()  # videos, mixed as images are
@@ -317,7 +317,7 @@ def test_maps_of_another_dimension_are_refused(ratio):
 def test_features_that_do_not_fit_the_mix_are_named():
     """Not the objects that are found in them, which nobody passed."""
     _, mixed, raw = outputs()
-    criterion = SUMixLoss(ratio="foreground")
+    criterion = SUMixLoss(gamma=0.5, ratio="foreground")
     features = torch.rand(N, D, 4, 4)
     with pytest.raises(ValueError, match="features must have as many spatial dimensions as the mix, 1 by its box"):
         criterion(mixed, raw, cut(box=BOX[:, ::2], image_size=(8,)), features=features)
@@ -327,7 +327,7 @@ def test_features_that_do_not_fit_the_mix_are_named():
 
 def test_replicas_may_stack_their_weights():
     head, mixed, raw = outputs()
-    criterion = SUMixLoss(ratio="cam")
+    criterion = SUMixLoss(gamma=0.5, ratio="cam")
     stacked = replace(raw, class_weight=torch.cat([head.classifier.weight.detach()] * 2))
     assert torch.equal(criterion(mixed, stacked, cut()), criterion(mixed, raw, cut()))
 
@@ -342,15 +342,15 @@ def test_what_is_missing_is_said():
         ("object", {}, "objects must be given"),
     ]:
         with pytest.raises(ValueError, match=message):
-            SUMixLoss(ratio=ratio)(mixed, replace(raw, **change), cut())
+            SUMixLoss(gamma=0.5, ratio=ratio)(mixed, replace(raw, **change), cut())
     with pytest.raises(
         ValueError, match=r"capture_features\(model\) once, .* in eval mode a model returns logits alone"
     ):
-        SUMixLoss(ratio="feature")(mixed.logits, raw.logits, cut())
+        SUMixLoss(gamma=0.5, ratio="feature")(mixed.logits, raw.logits, cut())
     with pytest.raises(ValueError, match="size must be given with box"):
-        SUMixLoss(ratio="feature")(mixed, raw, cut(image_size=None))
+        SUMixLoss(gamma=0.5, ratio="feature")(mixed, raw, cut(image_size=None))
     soft = torch.rand(N, K)
     for ratio in ("semantic", "area", "feature"):
         for change in ({"y_a": soft}, {"y_b": soft}):
             with pytest.raises(ValueError, match="soft labels"):
-                SUMixLoss(ratio=ratio)(mixed, raw, cut(**change))
+                SUMixLoss(gamma=0.5, ratio=ratio)(mixed, raw, cut(**change))

@@ -263,7 +263,9 @@ def test_numbers_to_be_predicted(name, dtype):
     missing.y_a[0], missing.y_b[1] = torch.nan, torch.nan
     assert missing.blend().isfinite().all()
     with pytest.raises(TypeError, match=r"y_a must be an integer tensor, got torch\.float32"):
-        SUMixLoss()(torch.randn(9, 4), torch.randn(9, 4), replace(target, y_a=torch.rand(9), y_b=torch.rand(9)))
+        SUMixLoss(gamma=0.5)(
+            torch.randn(9, 4), torch.randn(9, 4), replace(target, y_a=torch.rand(9), y_b=torch.rand(9))
+        )
 
 
 @pytest.mark.parametrize("name", ["CutMix", "SaliencyMix", "RandomMix all"])

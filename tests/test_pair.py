@@ -40,7 +40,7 @@ def batch(dtype=torch.float32, seed=1):
 
 
 def step(model, pair, target):
-    loss = SUMixLoss()(*pair, target)
+    loss = SUMixLoss(gamma=0.5)(*pair, target)
     return loss, *torch.autograd.grad(loss, list(model.parameters()))
 
 
@@ -129,7 +129,7 @@ def test_memory_format_and_autocast():
     assert len(seen) == 3 and all(x.is_contiguous(memory_format=torch.channels_last) for x in seen)
     with torch.autocast("cpu", torch.bfloat16):
         pair = forward_pair(model, mixed, images)
-        loss = SUMixLoss()(*pair, target)
+        loss = SUMixLoss(gamma=0.5)(*pair, target)
     assert pair[0].logits.dtype == torch.bfloat16 and loss.dtype == torch.float32
     loss.backward()
     assert all(p.grad.isfinite().all() for p in model.parameters())
@@ -140,7 +140,7 @@ def test_a_step_compiles_in_one_graph(in_turn):
     model, (mixed, images, target) = network(), batch()
 
     def loss(mixed, images, target):
-        return SUMixLoss()(*forward_pair(model, mixed, images, in_turn=in_turn), target)
+        return SUMixLoss(gamma=0.5)(*forward_pair(model, mixed, images, in_turn=in_turn), target)
 
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager", dynamic=True)
     torch.testing.assert_close(compiled(mixed, images, target), loss(mixed, images, target))
@@ -243,12 +243,12 @@ def train(model, rank, in_turn, accumulate, by_hand=False):
                 for buffer in model.buffers():
                     dist.broadcast(buffer, src=0)
                 pair = [model(mixed), model(images)] if in_turn else model(torch.cat([mixed, images])).chunk(2)
-                SUMixLoss()(*pair, target).backward()
+                SUMixLoss(gamma=0.5)(*pair, target).backward()
             elif accumulate and part == 0:
                 with model.no_sync():
-                    SUMixLoss()(*forward_pair(model, mixed, images, in_turn=in_turn), target).backward()
+                    SUMixLoss(gamma=0.5)(*forward_pair(model, mixed, images, in_turn=in_turn), target).backward()
             else:
-                SUMixLoss()(*forward_pair(model, mixed, images, in_turn=in_turn), target).backward()
+                SUMixLoss(gamma=0.5)(*forward_pair(model, mixed, images, in_turn=in_turn), target).backward()
         if by_hand:
             for parameter in model.parameters():
                 dist.all_reduce(parameter.grad)
@@ -310,7 +310,7 @@ def test_two_processes_train_as_one(states, in_turn):
         target = MixTarget(**labels, perm=torch.cat([one.perm, other.perm + N]))
         mixed, images = (torch.cat(both) for both in zip(first, second, strict=True))
         optimizer.zero_grad()
-        SUMixLoss()(*forward_pair(model, mixed, images), target).backward()
+        SUMixLoss(gamma=0.5)(*forward_pair(model, mixed, images), target).backward()
         optimizer.step()
     for rank in range(2):
         torch.testing.assert_close(states[rank]["DDP, no BatchNorm", in_turn][0], model.state_dict())

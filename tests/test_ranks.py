@@ -340,7 +340,7 @@ def test_what_does_not_fit_is_refused_on_every_rank(halves):
         )
         assert "through ranks 0, 1, as its mixer's" in errors.pop("criterion alone, mixer both")
         for group in ("WORLD", "both", "alone"):
-            assert "SUMixLoss(cross_rank=...) needs partners that are counted" in errors.pop(
+            assert "SUMixLoss(gamma=0.5, cross_rank=...) needs partners that are counted" in errors.pop(
                 f"criterion {group}, no mixer"
             )
             assert "SUMixLoss without cross_rank needs partners that are rows" in errors.pop(
@@ -357,7 +357,7 @@ def test_misuse_is_named():
         MixUp(cross_rank=True)(images, labels)
     target = MixTarget(labels, labels, torch.rand(N), torch.arange(N), perm_in="ranks")
     with pytest.raises(ValueError, match=r"cross_rank must be False, or torch\.distributed\.init_process_group"):
-        SUMixLoss(cross_rank=True)(torch.zeros(N, K), torch.zeros(N, K), target)
+        SUMixLoss(gamma=0.5, cross_rank=True)(torch.zeros(N, K), torch.zeros(N, K), target)
 
 
 def mix_here(samples):

@@ -66,7 +66,7 @@ def test_samples_that_were_cut_out_know_it():
     assert torch.equal(some.soft(K), target.soft(K)[:3])
     z = torch.randn(N, K)
     assert mix_accuracy(z[:3], some) == mix_accuracy(z[:3], replace(some, perm=None))
-    for call in (lambda: some.mix(IMAGES[:3]), lambda: SUMixLoss()(z[:3], z[:3], some)):
+    for call in (lambda: some.mix(IMAGES[:3]), lambda: SUMixLoss(gamma=0.5)(z[:3], z[:3], some)):
         with pytest.raises(ValueError, match=r"partners are rows of a larger batch.*mix each part"):
             call()
     with pytest.raises(ValueError, match=r'perm_in must be one of "?\'batch\'.*got \'rows\''):
@@ -77,11 +77,11 @@ def test_partners_on_other_ranks_are_refused_where_nobody_gathers():
     _, target = CutMix()(IMAGES, LABELS)
     z, ranks = torch.randn(N, K), replace(target, perm_in="ranks")
     with pytest.raises(ValueError, match=r"counted through the batches of all ranks.*without cross_rank"):
-        SUMixLoss()(z, z, ranks)
+        SUMixLoss(gamma=0.5)(z, z, ranks)
     with pytest.raises(ValueError, match="counted through the batches of all ranks"):
         ranks.mix(IMAGES)
     with pytest.raises(ValueError, match=r"rows of its own batch, as its mixer had no cross_rank"):
-        SUMixLoss(cross_rank=True)(z, z, target)
+        SUMixLoss(gamma=0.5, cross_rank=True)(z, z, target)
 
 
 def test_what_expects_a_tensor_or_a_tuple_is_told():
@@ -168,7 +168,7 @@ def test_a_loader_hands_them_over(workers):
 
 
 def test_compiled_graphs_take_and_make_them():
-    head, mix, criterion = SUMixHead(5, K), CutMix(), SUMixLoss(ratio="feature")
+    head, mix, criterion = SUMixHead(5, K), CutMix(), SUMixLoss(gamma=0.5, ratio="feature")
     maps = torch.rand(N, 5, 3, 4)
 
     def step(images, labels, seed):

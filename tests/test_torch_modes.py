@@ -73,7 +73,10 @@ def test_vmap_keeps_the_gradient(function, shape):
 DIFFERENTIABLE_BY_ANY_NAME = [
     *DIFFERENTIABLE,
     (lambda z: SUMixLoss(gamma=0.1)(z, z, MixTarget(Y, Y[PERM], torch.full((N,), 0.5), PERM)), (N, K)),
-    (lambda z: SUMixLoss()(*(SUMixOutput(z, z),) * 2, MixTarget(Y, Y[PERM], torch.full((N,), 0.5), PERM)), (N, K)),
+    (
+        lambda z: SUMixLoss(gamma=0.5)(*(SUMixOutput(z, z),) * 2, MixTarget(Y, Y[PERM], torch.full((N,), 0.5), PERM)),
+        (N, K),
+    ),
     (lambda x: FMix(max_soft=0.2)(x, Y, seed=1)[0], (N, 3, 6, 6)),
     (lambda x: ResizeMix(mode="bilinear")(x, Y, seed=1)[0], (N, 3, 6, 6)),
     (lambda x: RandomMix([CutMix(), MixUp()], per_sample=True)(x, Y, seed=1)[0], (N, 3, 6, 6)),
@@ -221,7 +224,7 @@ class Network(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.head, self.criterion, self.mix = SUMixHead(K, K), SUMixLoss(), CutMix()
+        self.head, self.criterion, self.mix = SUMixHead(K, K), SUMixLoss(gamma=0.5), CutMix()
 
 
 def test_tracers_that_cannot_trace_are_told_apart():
@@ -236,7 +239,7 @@ def test_tracers_that_cannot_trace_are_told_apart():
     ):
         with pytest.raises(TypeError, match=r"Proxy of torch.fx.symbolic_trace.*torch.export can"):
             torch.fx.symbolic_trace(of(forward))
-    for module in (SUMixHead(2, 2), SUMixLoss(), CutMix(), Network(), RandomMix([MixUp()])):
+    for module in (SUMixHead(2, 2), SUMixLoss(gamma=0.5), CutMix(), Network(), RandomMix([MixUp()])):
         with pytest.raises(TypeError, match=r"torch.jit.script cannot compile \w+: use torch.compile"):
             torch.jit.script(module)
 
@@ -293,7 +296,7 @@ def test_an_empty_tensor_is_not_an_absent_one():
         with pytest.raises(ValueError, match=name):
             ops.sumix_loss(z, z, y_a=Y, y_b=Y, perm=PERM, lam=lam, **given)
     with pytest.raises(ValueError, match="weight"):
-        SUMixLoss(weight=empty)
+        SUMixLoss(gamma=0.5, weight=empty)
 
 
 def test_numbers_that_are_too_large_are_named():
