@@ -58,7 +58,7 @@ KERNELS = {
     "foreground_few_places": Kernel(25, 1024, "256 places of a channel in registers"),
     "foreground_many_places": Kernel(25, 32000, "a thread has several loads under way"),
     "foreground_channels_last": Kernel(25, 32000, "the same, and two sums of each channel"),
-    "foreground_gates": Kernel(50),
+    "foreground_gates": Kernel(25, 0, "float64 the least; a few microseconds in all"),
     "soft_labels_forward": Kernel(75),
     "mix_linear_forward": Kernel(38, 0, "four loads of 16 bytes a thread under way, of two images"),
     "mix_linear_backward": Kernel(50, 0, "sums of two vectors in registers"),
