@@ -212,7 +212,7 @@ def evidence_jobs(shape: tuple[int, int, int, int], maps: tuple[int, int, int, i
         ),
         Job(
             "foreground",
-            f"{maps}, {tuple(fine.shape)}",
+            f"{tuple(fine.shape)}",
             lambda: reference.foreground(features, fine),
             2,
             features.nbytes + fine.nbytes,
