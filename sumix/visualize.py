@@ -11,19 +11,24 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from sumix.evidence.evidence import Evidence, as_evidence
 from sumix.features import capture_features, captures_of
 from sumix.head import SUMixOutput, unwrapped
 from sumix.loss import SUMixLoss
 from sumix.ops import checks
+from sumix.ops.foreground import foreground
+from sumix.ops.saliency import saliency
 from sumix.target import MixTarget
-from sumix.transforms import CutMix, FMix, GridMix, Mixer, MixUp, ResizeMix, SaliencyMix, SmoothMix
+from sumix.transforms import CutMix, FMix, ForegroundMix, GridMix, Mixer, MixUp, ResizeMix, SaliencyMix, SmoothMix
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MIXERS = {kind.__name__: kind for kind in (CutMix, SaliencyMix, ResizeMix, FMix, GridMix, SmoothMix, MixUp)}
-RATIOS = ("semantic", "published", "feature", "cam")
+MIXERS = {
+    kind.__name__: kind for kind in (CutMix, SaliencyMix, ResizeMix, FMix, GridMix, SmoothMix, MixUp, ForegroundMix)
+}
+RATIOS = ("semantic", "published", "foreground", "feature", "cam")
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # The strength of "published" is the batch size, which of a few images for a picture would show next to nothing.
@@ -34,11 +39,14 @@ CELL, GAP, MARGIN, TITLE, LINE, LEADING = 1.2, 0.05, 0.06, 0.24, 0.2, 0.112
 
 
 def make_mixers(names: Iterable[str] = tuple(MIXERS), *, alpha: float = 1.0) -> dict[str, Mixer]:
-    """Mixers by name, of `MIXERS`, all with the same alpha (but SmoothMix, which has none)."""
+    """Mixers by name, of `MIXERS`, all with the same alpha (but for SmoothMix and ForegroundMix, which have none)."""
     made: dict[str, Mixer] = {}
     for name in names:
         checks.choice(name, "names", tuple(MIXERS))
-        made[name] = MIXERS[name]() if name == "SmoothMix" else MIXERS[name](alpha=alpha)
+        if name == "ForegroundMix":
+            made[name] = ForegroundMix(p=1.0, min_gate=0.0)
+        else:
+            made[name] = MIXERS[name]() if name == "SmoothMix" else MIXERS[name](alpha=alpha)
     return made
 
 
@@ -68,8 +76,8 @@ def ratios(
         What the mixer returned with `mixed`, with one class a sample.
     names : sequence of str, optional
         Of "semantic", "published" (as in a batch of 100, the authors' for CIFAR-100: its strength is the batch size),
-        "feature" and "cam". If None, all that the model allows: "feature" takes a map with more than one place, "cam" a
-        linear classifier of the map's mean too.
+        "foreground", "feature" and "cam". If None, all that the model allows: "foreground" and "feature" take a map
+        with more than one place, "cam" a linear classifier of the map's mean too.
     layer, grid : optional
         Where the map is, if it is not found by itself, as for `capture_features`.
 
@@ -100,6 +108,7 @@ def mix_grid(
     mixers: Mapping[str, Mixer] | None = None,
     *,
     labels: Tensor | None = None,
+    evidence: Evidence | Tensor | None = None,
     seed: int = 0,
     model: nn.Module | None = None,
     names: Sequence[str] | None = None,
@@ -118,6 +127,9 @@ def mix_grid(
         itself, and without what is not of the pixels: `num_classes`, `normalize`, `cross_rank`, `generator`.
     labels : Tensor, shape (N,), integer, optional
         Classes, for the ratios; what the model sees in the unmixed images if None.
+    evidence : Evidence, or Tensor, shape (N, h, w), optional
+        Where each image's object is, for mixers with a `rule`. If None, the foreground that the model sees, and without
+        a model, or one that has no map, what is salient.
     seed : int
         Equal seeds give equal pictures.
     model : Module, optional
@@ -147,21 +159,41 @@ def mix_grid(
     names = _names(names)
     if model is None:
         classes = torch.arange(images.shape[0], device=images.device) if labels is None else labels
-        columns = [
-            (mixed, {"area": target.lam})
-            for mixed, target in (mixer(images, classes, seed=seed) for mixer in mixers.values())
-        ]
+        given = Evidence(saliency(images)) if evidence is None else as_evidence(evidence)
+        columns = [(mixed, _shares(target)) for mixed, target in _mixes(mixers, images, classes, given, seed)]
     else:
         prepare = _preparation(model, images, mean, std)
         columns = []
         with _watch(model, names, layer, None) as look:
             raw = look(prepare(images))
             classes = raw.logits.argmax(dim=1).to(images.device) if labels is None else labels
-            for mixer in mixers.values():
-                mixed, target = mixer(images, classes, seed=seed)
+            given = _seen(raw, images) if evidence is None else as_evidence(evidence)
+            for mixed, target in _mixes(mixers, images, classes, given, seed):
                 there = target.to(raw.logits.device)
                 columns.append((mixed, _ratios(look(prepare(mixed)), raw, there, names)))
     return _draw(images, dict(zip(mixers, columns, strict=True)))
+
+
+def _mixes(
+    mixers: dict[str, Mixer], images: Tensor, classes: Tensor, evidence: Evidence, seed: int
+) -> Iterator[tuple[Tensor, MixTarget]]:
+    """What each mixer makes of the images."""
+    for mixer in mixers.values():
+        wants = mixer.takes_evidence or mixer.rule is not None
+        yield mixer(images, classes, seed=seed, evidence=evidence if wants else None)
+
+
+def _shares(target: MixTarget) -> dict[str, Tensor]:
+    """The own image's share of the area, and the weight of its label where evidence set it."""
+    return {"area": target.lam} if target.weights is None else {"area": target.lam, "label": target.label_lam}
+
+
+def _seen(raw: SUMixOutput, images: Tensor) -> Evidence:
+    """The foreground in the model's maps, or what is salient."""
+    if raw.features is None or raw.features.ndim != 4:
+        return Evidence(saliency(images))
+    found = foreground(raw.features, raw.features if raw.fine is None else raw.fine)
+    return Evidence(found.map.to(images.device), found.gate.to(images.device))
 
 
 # What the ratios take ---------------------------------------------------------------------------------------------
@@ -202,7 +234,7 @@ def _watch(
 
     try:
         captured = layer is None and bool(captures_of(model))
-        if not captured and (names is None or "feature" in names or "cam" in names):
+        if not captured and (names is None or {"foreground", "feature", "cam"} & set(names)):
             try:
                 capture = capture_features(model, layer, grid=grid)
             except ValueError:
@@ -232,7 +264,8 @@ def _ratios(
     mixed: SUMixOutput, raw: SUMixOutput, target: MixTarget, names: tuple[str, ...] | None
 ) -> dict[str, Tensor]:
     if names is None:
-        has = {"feature": raw.features is not None, "cam": None not in (raw.features, raw.class_weight)}
+        has = dict.fromkeys(("foreground", "feature"), raw.features is not None)
+        has["cam"] = None not in (raw.features, raw.class_weight)
         names = tuple(name for name in RATIOS if has.get(name, True))
     if not isinstance(target, MixTarget):
         raise TypeError(f"target must be the MixTarget of a transform without num_classes, got {type(target).__name__}")
