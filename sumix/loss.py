@@ -336,8 +336,8 @@ class SUMixLoss(nn.Module):
         """
         if self.ratio != "foreground":
             return next(iter(maps.values()), None), None
-        evidence, gate, _ = foreground(maps["features"], maps["fine"], mean=mean)
-        return evidence, gate.where(gate.isfinite(), 1)  # a map that is not finite makes its loss NaN, too
+        found = foreground(maps["features"], maps["fine"], mean=mean)
+        return found.map, found.gate.where(found.gate.isfinite(), 1)  # a map that is not finite makes its loss NaN, too
 
     def _learn(
         self,

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from batches import TOLERANCE, assert_near, batch, leaves, widened
 
 from sumix import MixTarget, SUMixHead, SUMixLoss, ops, reference
-from sumix.reference.foreground import foreground as reference_foreground
 
 WEIGHTINGS, REDUCTIONS = reference.WEIGHTINGS, reference.REDUCTIONS
 
@@ -137,18 +136,15 @@ def test_ignored_labels_keep_lam(ratio):
     assert torch.equal(parts.lam[:2], target.lam[:2]) and parts.lam[3] != target.lam[3] and loss.isfinite()
 
 
-def found_by_hand(features, fine, mean=None):
-    """The map and gate of each image by two means, from the formula's twin."""
-    evidence, gate, _ = reference_foreground(features, fine, mean=mean)
-    return evidence, gate
-
-
 @pytest.mark.parametrize("rule", reference.RULES)
-@pytest.mark.parametrize("where", ["given", "one map"])
+@pytest.mark.parametrize("where", ["given", "one map", "signals"])
 def test_foreground_is_the_evidence_by_two_means(where, rule):
     _, mixed, raw = outputs()
     features, fine, target = torch.rand(N, D, 4, 4), torch.rand(N, 3, 8, 8).square(), cut()
-    evidence, gate = found_by_hand(features, fine if where != "one map" else features)
+    if where == "signals":
+        features, fine = features.flatten(2), fine.flatten(2)
+        target = cut(box=BOX[:, ::2], image_size=(8,))
+    evidence, gate, _ = reference.foreground(features, fine if where != "one map" else features)
     assert where != "given" or ((gate > 0) & (gate < 1)).any()
     mix = {"box": target.box, "size": target.image_size}
     for t in (0.0, 0.3):

@@ -249,7 +249,7 @@ __global__ void __launch_bounds__(sumix_row_threads<typename sumix_compute<eleme
     loss_regularise<resident, 2>(&block.group, &block.over, softmaxes, block.v + i * a.k, evidence, block.sign, x,
                                  shared->t_y);
     struct loss_classification<real> c = loss_class_weights<real>(
-        &a, &sample, batch ? loss_batch_weights<real>(&a, &totals) : loss_weights_of<real>(&a, &sample, ratio, i));
+        &a, &sample, batch ? loss_batch_weights<real>(&a) : loss_weights_of<real>(&a, &sample, ratio, i));
     const real classification = loss_classify<resident>(&block, &a, &sample, &softmaxes[0], &c);
     if (threadIdx.x == 0) {
       const real regulariser =

@@ -86,9 +86,10 @@ struct loss_totals {
   double some;                         // 0 if every label is ignored
 };
 
-template <typename real> __device__ struct loss_weights<real> loss_batch_weights(const struct sumix_loss_args *a,
-                                                                                 const struct loss_totals *totals)
+/* What weighting "batch" uses for all samples. Read where it is used: a row's block has no registers to keep it in. */
+template <typename real> __device__ struct loss_weights<real> loss_batch_weights(const struct sumix_loss_args *a)
 {
+  const struct loss_totals *const totals = (const struct loss_totals *)a->scratch;
   const real own = (real)totals->own;
   struct loss_weights<real> w = {
     own, a->label_weights != NULL ? (real)totals->other : 1 - own, (real)totals->rest
