@@ -24,7 +24,7 @@ class SUMixOutput(Rows):
     """What `SUMixHead`, or a model under `capture_features`, returns in training mode and `SUMixLoss` takes.
 
     `len`, slices, `chunk` and `split` are those of the samples, and `to` is that of its tensors. It unpacks into its
-    four parts, logits to class_weight. Where the model `returned` more than logits, that is accessed as before,
+    five parts, logits to fine. Where the model `returned` more than logits, that is accessed as before,
     `output.loss`, `output["loss"]`, `output[0]`, so that code for Hugging Face's models keeps working.
     """
 
@@ -39,6 +39,8 @@ class SUMixOutput(Rows):
     """(N, D, h, w): the feature map that the head was given, without gradient; None if it was given pooled features."""
     class_weight: Tensor | None = None
     """(K, D): the classifier's weight, without gradient."""
+    fine: Tensor | None = None
+    """(N, d, H, W): the last map of the stage before, without gradient; None if there is none, or no finer one."""
     returned: Any = None
     """What the model itself returned under `capture_features`, where that is more than logits: a ModelOutput, dict or
     tuple. Slices of the output are without it."""
@@ -50,7 +52,7 @@ class SUMixOutput(Rows):
                 setattr(self, field.name, part)
 
     def __iter__(self) -> Iterator[Any]:
-        """The four parts, and `returned` if there is one."""
+        """The five parts, and `returned` if there is one."""
         parts = [getattr(self, field.name) for field in fields(self)]
         return iter(parts[:-1] if self.returned is None else parts)
 

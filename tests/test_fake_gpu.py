@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sumix import CutMix, SaliencyMix, SUMixHead, SUMixLoss, SUMixOutput, mix_accuracy, ops
+from sumix import CutMix, SaliencyMix, SUMixHead, SUMixLoss, mix_accuracy, ops
 from sumix.loss import RATIOS
 from sumix.ops import dispatch
 from sumix.ops.sample_box import share_of
@@ -232,7 +232,7 @@ def test_the_loss_stays_on_the_gpu(ratio):
         output = SUMixHead(8, K)(maps)
         assert_there(output)
         for dtype in (torch.float32, torch.float16, torch.float64):
-            mixed, raw = (SUMixOutput(*(part.to(dtype) for part in output)) for _ in range(2))
+            mixed, raw = output.to(dtype), output.to(dtype)
             for reduction in ("mean", "none"):
                 criterion = SUMixLoss(gamma=0.5, ratio=ratio, reduction=reduction, return_parts=True)
                 loss, parts = criterion(mixed, raw, target, objects=objects)

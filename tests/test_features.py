@@ -16,6 +16,8 @@ from torch.utils.checkpoint import checkpoint
 from benchmarks import peers
 from sumix import CutMix, SUMixHead, SUMixLoss, SUMixOutput, capture_features, ops
 
+pytestmark = pytest.mark.filterwarnings("ignore:sumix. the network's last map")  # of 2 x 2 places, to be fast
+
 K, D = 5, 12
 
 
@@ -260,6 +262,7 @@ def test_copies_pickles_and_compiled_models(name):
         torch.testing.assert_close(got.logits, want.logits)
         torch.testing.assert_close(got.features, want.features)
         torch.testing.assert_close(got.class_weight, want.class_weight)
+        torch.testing.assert_close(got.fine, want.fine)
     assert all(value is None for module in model.modules() for key, value in vars(module).items() if "sumix" in key)
     with torch.no_grad():
         linear = [module for module in copied.modules() if isinstance(module, nn.Linear)][-1]
@@ -454,6 +457,7 @@ def test_replicas_find_their_own_layers():
             outputs = list(pool.map(lambda network, x: network(x), replicas, images))
             for x, output in zip(images, outputs, strict=True):
                 torch.testing.assert_close(output.features, model.stages(model.stem(x)))
+                torch.testing.assert_close(output.fine, model.stem(x))
 
 
 def test_graphs_made_without_the_hooks_are_not_taken():
@@ -506,7 +510,7 @@ def test_logits_among_other_outputs(form, with_head):
         assert output.to(torch.float64)["loss"].dtype == torch.float64 and not output.detach()["loss"].requires_grad
     if form == "named tuple" and not with_head:
         assert output.aux_logits is output[1]
-        gathered = SUMixOutput(iter([*list(output)[:4], output.returned]))
+        gathered = SUMixOutput(iter([*list(output)[:5], output.returned]))
         assert gathered.returned is output.returned
     with pytest.raises(AttributeError, match="no tensor"):
         _ = output.shape

@@ -13,6 +13,8 @@ from sumix import CutMix, SUMixHead, SUMixLoss, SUMixOutput, capture_features
 peers.load("torchvision")  # transformers imports it, if it is there
 transformers = pytest.importorskip("transformers")
 
+pytestmark = pytest.mark.filterwarnings("ignore:sumix. the network's last map")  # of 2 x 2 places, to be fast
+
 K, SIZE = 5, 64
 VIT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48, "patch_size": 8}
 SWIN = {

@@ -20,7 +20,8 @@ IMAGES, LABELS = torch.rand(N, 3, 12, 16), torch.arange(N) % K
 
 
 def output(n=N):
-    return SUMixOutput(torch.randn(n, K), torch.rand(n, K), torch.rand(n, 5, 2, 2), torch.rand(K, 5))
+    maps = torch.rand(n, 5, 2, 2), torch.rand(n, 3, 4, 4)
+    return SUMixOutput(torch.randn(n, K), torch.rand(n, K), maps[0], torch.rand(K, 5), maps[1])
 
 
 def parts(value):
@@ -96,16 +97,16 @@ def test_what_expects_a_tensor_or_a_tuple_is_told():
         _, *_ = target
     assert not isinstance(target, Iterable)  # for Lightning iterates over all that is, in search of the batch's size
     assert not isinstance(target, (tuple, list, dict)) and not isinstance(output(), (tuple, list, dict))
-    logits, uncertainty, maps, weight = whole = output()
+    logits, uncertainty, maps, weight, fine = whole = output()
     assert logits is whole.logits and uncertainty is whole.uncertainty
-    assert maps is whole.features and weight is whole.class_weight
+    assert maps is whole.features and weight is whole.class_weight and fine is whole.fine
 
 
 def test_data_parallel_gathers_outputs():
     """It makes type(output) of an iterator over the parts of what the replicas returned."""
     replicas = [output(2), output(3)]
     gathered = SUMixOutput(map(torch.cat, zip(*replicas, strict=True)))
-    assert len(gathered) == 5 and gathered.class_weight.shape == (2 * K, 5)
+    assert len(gathered) == 5 and gathered.class_weight.shape == (2 * K, 5) and gathered.fine.shape == (5, 3, 4, 4)
 
 
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
