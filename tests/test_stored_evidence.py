@@ -177,12 +177,16 @@ def test_the_crop_of_a_map_is_the_map_of_the_crop(tmp_path):
         Pictures(folder), file, v2.Compose([v2.ToImage(), moves, v2.ToDtype(torch.float32, True)])
     )
     torch.manual_seed(0)
+    compared = 0
     for image, _, pixels, gate in dataset:
         assert type(pixels).__name__ == "Mask" and pixels.shape == (64, 64) and isinstance(gate, float)
         seen = brightness((image.as_subclass(torch.Tensor).unsqueeze(0) - 0.5) / 0.25).map[0]
         stored = F.avg_pool2d(pixels.as_subclass(torch.Tensor)[None].float(), 4)[0]
-        both = torch.stack([seen.flatten(), stored.flatten()])
-        assert torch.corrcoef(both)[0, 1] > 0.6  # cells of the whole image are larger than those of a crop
+        if seen.max() - seen.min() > 2:  # the bright square is in the crop
+            both = torch.stack([seen.flatten(), stored.flatten()])
+            assert torch.corrcoef(both)[0, 1] > 0.6  # cells of the whole image are larger than those of a crop
+            compared += 1
+    assert compared > 4
 
 
 def test_bad_calls_of_the_command_are_told(tmp_path, capsys):
@@ -195,7 +199,7 @@ def test_bad_calls_of_the_command_are_told(tmp_path, capsys):
         ([str(tmp_path / "none"), "--model", f"{net}:make", *out], "DATASET must be a folder"),
         ([str(empty), "--model", f"{net}:make", *out], "DATASET must hold images"),
         ([str(folder), "--model", "resnet50", *out], "expected MODULE:NAME"),
-        ([str(folder), "--model", f"{net}:NET", *out], "not callable"),
+        ([str(folder), "--model", f"{net}:NET", *out], "has no attribute 'NET'"),
         ([str(folder), "--model", f"{net}:make", "--layer", "none", *out], "layer must be"),
     ]:
         assert main(arguments) == 1

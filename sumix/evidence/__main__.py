@@ -30,20 +30,23 @@ needs safetensors and Pillow: pip install sumix[evidence]
 """
 
 
-def imported(name: str) -> Any:
-    """What MODULE:NAME or FILE.py:NAME stands for."""
+def made_by(name: str) -> Any:
+    """What the function MODULE:NAME or FILE.py:NAME makes."""
     module, _, attribute = name.rpartition(":")
     if not module or not attribute:
         raise ValueError(f"expected MODULE:NAME or FILE.py:NAME, got {name!r}")
-    if module.endswith(".py"):
-        spec = importlib.util.spec_from_file_location(Path(module).stem, module)
-        found = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(found)
-    else:
-        found = importlib.import_module(module)
-    for part in attribute.split("."):
-        found = getattr(found, part)
-    return found
+    try:
+        if module.endswith(".py"):
+            spec = importlib.util.spec_from_file_location(Path(module).stem, module)
+            found = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(found)
+        else:
+            found = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+        return found()
+    except Exception as error:  # whatever the user's module may raise
+        raise ValueError(f"{name} failed: {type(error).__name__}: {error}") from error
 
 
 def dataset_of(name: str) -> Any:
@@ -53,7 +56,7 @@ def dataset_of(name: str) -> Any:
         return Pictures(path)
     if ":" not in name:
         raise ValueError(f"DATASET must be a folder, a tar file or MODULE:FUNCTION, and there is no {name}")
-    return imported(name)()
+    return made_by(name)
 
 
 def model_of(name: str, weights: str | None) -> tuple[nn.Module, dict[str, Any]]:
@@ -66,7 +69,7 @@ def model_of(name: str, weights: str | None) -> tuple[nn.Module, dict[str, Any]]
     elif library == "torchvision":
         model = needed("torchvision").models.get_model(rest, weights="DEFAULT" if weights is None else None)
     else:
-        model = imported(name)()
+        model = made_by(name)
     if not isinstance(model, nn.Module):
         raise ValueError(f"--model {name} must make an nn.Module, got {type(model).__name__}")
     if weights is not None:
