@@ -205,8 +205,8 @@ def shrunk(image: Image.Image, side: int = 4 * SIZE) -> Image.Image:
     return image.resize([round(length * scale) for length in image.size], Image.Resampling.BOX)
 
 
-def debian(folder: Path) -> Sources:
-    """What `fetch` has left in a folder.
+def debian(folder: Path, side: int = 4 * SIZE) -> Sources:
+    """What `fetch` has left in a folder; cut-outs at most `side` pixels long, photographs `side` on the shorter side.
 
     Raises
     ------
@@ -222,30 +222,30 @@ def debian(folder: Path) -> Sources:
     objects = {}
     for path in PACKAGES[0].wanted:
         name = path.removeprefix(f"{STAMPS}/").removesuffix(".png")
-        objects[name] = trimmed(Image.open(folder / path))
+        objects[name] = trimmed(Image.open(folder / path), side)
     seen, unseen = (
-        [shrunk(show.read(folder / LANDSCAPES / f"{name}.jpg")) for name in names] for names in (SEEN, UNSEEN)
+        [shrunk(show.read(folder / LANDSCAPES / f"{name}.jpg"), side) for name in names] for names in (SEEN, UNSEEN)
     )
     return Sources(objects, seen, unseen)
 
 
-def wheels() -> Sources:
-    """Discs out of the middle of photographs, from installed wheels.
+def wheels(side: int = 4 * SIZE) -> Sources:
+    """Discs out of the middle of photographs, from installed wheels; photographs are `side` pixels on the shorter side.
 
     Raises
     ------
     FileNotFoundError
         If scikit-image or scikit-learn is not installed.
     """
-    pictures = {name: shrunk(show.read(path)) for name, path in photographs.paths().items()}
-    side = 2 * SIZE
-    at = np.arange(side) + 0.5 - side / 2
-    disc = Image.fromarray(np.uint8(255 * (at**2 + at[:, None] ** 2 < side**2 / 4)))
+    pictures = {name: shrunk(show.read(path), side) for name, path in photographs.paths().items()}
+    middle = side // 2
+    at = np.arange(middle) + 0.5 - middle / 2
+    disc = Image.fromarray(np.uint8(255 * (at**2 + at[:, None] ** 2 < middle**2 / 4)))
     objects = {}
     for name, picture in pictures.items():
         if name not in WHEEL_SEEN + WHEEL_UNSEEN:
-            left, top = ((length - side) // 2 for length in picture.size)
-            objects[name] = picture.crop((left, top, left + side, top + side))
+            left, top = ((length - middle) // 2 for length in picture.size)
+            objects[name] = picture.crop((left, top, left + middle, top + middle))
             objects[name].putalpha(disc)
     return Sources(objects, [pictures[name] for name in WHEEL_SEEN], [pictures[name] for name in WHEEL_UNSEEN])
 
