@@ -15,9 +15,9 @@ from sumix.evidence.attention import class_attention, find_attention, tokens_of
 from sumix.evidence.evidence import Evidence
 from sumix.features import choose, is_coarse, warn_of_coarse_maps, watch
 from sumix.finer import eagerly
-from sumix.head import unwrapped
+from sumix.head import lasting, unwrapped
 from sumix.maps import map_in
-from sumix.ops import checks
+from sumix.ops import checks, dispatch
 from sumix.ops.foreground import foreground
 from sumix.reference import GATE, evidence_map, min_contrast_of
 
@@ -27,9 +27,10 @@ KINDS = ("foreground", "feature", "cam", "attention")
 class NetworkEvidence(nn.Module):
     """Makes `Evidence` of images: what a classifier sees in them, by one more forward pass without gradient.
 
-    `evidence(images)` leaves the model as it was: its running averages, training flags, gradients and random numbers.
-    It sees the images in eval mode. The model may be the one that is being trained, its moving average (EMA), or any
-    other classifier of the same images. It does not become a part of this module, whose only state is a mean feature.
+    `evidence(images)` leaves the model as it was, its running averages, training flags and gradients: it sees the
+    images in eval mode. It may be the model that is being trained, its moving average (EMA), or any other classifier of
+    the same images. It does not become a part of this module, whose only state is a mean feature; but a copy of this
+    module, or a pickle, contains a copy of the model.
 
     Parameters
     ----------
@@ -108,16 +109,17 @@ class NetworkEvidence(nn.Module):
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Evidence:
         """Evidence of a batch of unmixed images, as the model takes them; `labels` (N,) for "cam", -1 for none."""
         checks.batch(images, "images")
-        weight, classes = self._classes(images, labels)
-        features, fine, attended = self._maps(images)
+        classes = self._classes(images, labels)
+        features, fine, kept = self._maps(images)
         if is_coarse(features):
             warn_of_coarse_maps()
         if self.kind == "foreground":
             return self._foreground(features, features if fine is None else fine)
         if self.kind == "attention":
             sides = features.shape[2:]
+            attended = kept["attended"]
             return Evidence(attended[:, attended.shape[1] - sides.numel() :].unflatten(1, sides))
-        places = features.flatten(2).float()
+        places, weight = features.flatten(2).float(), kept.get("weight")
         if weight is not None and weight.shape[1] != places.shape[1]:
             raise ValueError(
                 f'kind="cam" needs a classifier that is linear in the mean of the map: it takes {weight.shape[1]} '
@@ -138,20 +140,23 @@ class NetworkEvidence(nn.Module):
             self.mean = torch.where(moved.isfinite(), moved, 0 if known is None else known)
         return Evidence(found.map, found.gate.where(found.gate.isfinite(), 1))  # such a map makes its label NaN, too
 
-    def _classes(self, images: Tensor, labels: Any) -> tuple[Tensor | None, Tensor | None]:
+    def _classes(self, images: Tensor, labels: Any) -> Tensor | None:
         if self.kind != "cam":
-            return None, None
+            return None
         if labels is None:
             raise ValueError('labels must be given for kind="cam": evidence(images, labels)')
         linear = self._layers.linear(self.model)
         if linear is None:
             raise ValueError(f'kind="cam" needs a linear classifier, and {type(self.model).__name__} has none')
         classes = checks.indices(labels, "labels", images, "images")
-        return linear.weight.float(), classes
+        if dispatch.is_at_hand(classes) and ((classes < -1) | (classes >= linear.out_features)).any():
+            raise ValueError(f"labels must be from 0 to K - 1 = {linear.out_features - 1}, or -1 for none")
+        return classes
 
-    def _maps(self, images: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """The last map, the finer one, and what the class token attends to, of one pass in eval mode."""
-        model, kept = self.model, {}
+    def _maps(self, images: Tensor) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+        """The last map and the finer one of one pass in eval mode, and what else of it this kind needs."""
+        model = self.model
+        kept: dict[str, Any] = {}
 
         def keep(name: str, output: Any) -> None:
             kept[name] = map_in(output)
@@ -163,6 +168,17 @@ class NetworkEvidence(nn.Module):
             lambda module, inputs, named: keep("coarse", (*inputs, *named.values())),
             lambda module, inputs, output: keep("fine", output),
         )
+        if self.kind == "cam":
+
+            def keep_weight(module: nn.Module, inputs: tuple) -> None:  # now, because FSDP frees it afterwards
+                weight = lasting(module.weight)
+                if weight is None:
+                    raise ValueError(
+                        'kind="cam" needs the classifier\'s weight, which FSDP has freed: wrap more than it'
+                    )
+                kept["weight"] = weight.float()
+
+            hooks.append(self._layers.linear(model).register_forward_pre_hook(keep_weight))
         if self._attention is not None:
             attention = unwrapped(model.get_submodule(self._attention))
 
@@ -177,7 +193,7 @@ class NetworkEvidence(nn.Module):
             for hook in hooks:
                 hook.remove()
         features, fine = self._layers.maps(model, kept.get("coarse"), kept.get("fine"), (images,), images.shape[0])
-        return features, fine, kept.get("attended")
+        return features, fine, kept
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *more: Any) -> None:
         """Make room for a mean that the file has and this module does not have yet."""
