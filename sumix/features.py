@@ -1,6 +1,7 @@
 """The last feature map of an existing classifier, and a finer one, without editing it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -184,6 +185,27 @@ def captures_of(model: nn.Module) -> "list[_Capture]":
     """What `capture_features` has put on this module."""
     owners = [getattr(hook, "__self__", None) for hook in model._forward_hooks.values()]
     return [owner for owner in owners if isinstance(owner, _Capture)]
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode, in which it returns its maps if it was given to `capture_features`.
+
+    Afterwards every module is in the mode in which it was.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    captures = [own for module, _ in modes for own in captures_of(module)]
+    try:
+        for own in captures:
+            own.in_eval = True
+        for module, _ in modes:
+            vars(module)["training"] = False  # not by Module.__setattr__, which takes several times as long
+        yield
+    finally:
+        for own in captures:
+            own.in_eval = False
+        for module, mode in modes:
+            vars(module)["training"] = mode
 
 
 def _prepare_compiling() -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sumix.evidence.evidence import Evidence, as_evidence
-from sumix.features import capture_features, captures_of
+from sumix.features import capture_features, captures_of, in_eval_mode
 from sumix.head import SUMixOutput, unwrapped
 from sumix.loss import SUMixLoss
 from sumix.ops import checks
@@ -221,7 +221,6 @@ def _watch(
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
     model = unwrapped(model, ("_orig_mod",))
-    modes = {module: module.training for module in model.modules()}
     capture = None
 
     @torch.no_grad()
@@ -240,18 +239,11 @@ def _watch(
             except ValueError:
                 if names is not None or layer is not None:
                     raise  # else there is no map, and the other ratios must do
-        for own in captures_of(model):
-            own.in_eval = True
-        for module in modes:
-            module.training = False
-        yield look
+        with in_eval_mode(model):
+            yield look
     finally:
-        for own in captures_of(model):
-            own.in_eval = False
         if capture is not None:
             capture.remove()
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _described(output: Any) -> str:

@@ -314,3 +314,27 @@ def test_two_processes_train_as_one(states, in_turn):
         optimizer.step()
     for rank in range(2):
         torch.testing.assert_close(states[rank]["DDP, no BatchNorm", in_turn][0], model.state_dict())
+
+
+def test_the_raw_pass_without_gradient_leaves_batch_norm_alone():
+    model, (mixed, images, target) = network(), batch()
+    capture_features(model, "2")
+    twin = copy.deepcopy(model)
+    output, raw = forward_pair(model, mixed, images, raw_gradient=False)
+    with torch.no_grad():
+        want = copy.deepcopy(twin).eval()(images)
+    torch.testing.assert_close(raw.logits, want)
+    assert raw.features is not None and not raw.logits.requires_grad and model.training
+    torch.testing.assert_close(output.logits, twin(mixed).logits)
+    for name, value in model.state_dict().items():  # as after the mixed images alone
+        torch.testing.assert_close(value, twin.state_dict()[name])
+    for ratio in ("semantic", "foreground", "feature", "area"):
+        loss = SUMixLoss(ratio=ratio)(output, raw, target)
+        loss.backward(retain_graph=True)
+        assert loss.isfinite()
+    with pytest.raises(TypeError, match="both carry an uncertainty"):
+        SUMixLoss(gamma=0.5)(output, raw, target)
+    with pytest.raises(TypeError, match="model must be an nn.Module with raw_gradient=False"):
+        forward_pair(lambda x: x, mixed, images, raw_gradient=False)
+    with pytest.raises((TypeError, ValueError), match="raw_gradient must be"):
+        forward_pair(model, mixed, images, raw_gradient="no")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from sumix import ranks
 from sumix.evidence.attention import class_attention, find_attention, tokens_of
 from sumix.evidence.evidence import Evidence
-from sumix.features import choose, is_coarse, warn_of_coarse_maps, watch
+from sumix.features import choose, in_eval_mode, is_coarse, warn_of_coarse_maps, watch
 from sumix.finer import eagerly
 from sumix.head import lasting, unwrapped
 from sumix.maps import map_in
@@ -206,16 +205,3 @@ class NetworkEvidence(nn.Module):
         """The options, for repr()."""
         fine = "" if self._layers.fine is None else f", fine={self._layers.fine!r}"
         return f"{type(self.model).__name__}, kind={self.kind!r}, layer={self._layers.coarse!r}{fine}"
-
-
-@contextmanager
-def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode; afterwards every module is in the mode in which it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        for module, _ in modes:
-            vars(module)["training"] = False  # not by Module.__setattr__, which takes several times as long
-        yield
-    finally:
-        for module, mode in modes:
-            vars(module)["training"] = mode
