@@ -159,7 +159,7 @@ def mix_grid(
     names = _names(names)
     if model is None:
         classes = torch.arange(images.shape[0], device=images.device) if labels is None else labels
-        given = Evidence(saliency(images)) if evidence is None else as_evidence(evidence)
+        given = _given(evidence, mixers, lambda: Evidence(saliency(images)))
         columns = [(mixed, _shares(target)) for mixed, target in _mixes(mixers, images, classes, given, seed)]
     else:
         prepare = _preparation(model, images, mean, std)
@@ -167,20 +167,30 @@ def mix_grid(
         with _watch(model, names, layer, None) as look:
             raw = look(prepare(images))
             classes = raw.logits.argmax(dim=1).to(images.device) if labels is None else labels
-            given = _seen(raw, images) if evidence is None else as_evidence(evidence)
+            given = _given(evidence, mixers, lambda: _seen(raw, images))
             for mixed, target in _mixes(mixers, images, classes, given, seed):
                 there = target.to(raw.logits.device)
                 columns.append((mixed, _ratios(look(prepare(mixed)), raw, there, names)))
     return _draw(images, dict(zip(mixers, columns, strict=True)))
 
 
+def _wants_evidence(mixer: Mixer) -> bool:
+    return mixer.takes_evidence or mixer.rule is not None
+
+
+def _given(evidence: Any, mixers: dict[str, Mixer], make: Callable[[], Evidence]) -> Evidence | None:
+    """The user's evidence, or what `make` makes if a mixer wants any."""
+    if evidence is not None:
+        return as_evidence(evidence)
+    return make() if any(map(_wants_evidence, mixers.values())) else None
+
+
 def _mixes(
-    mixers: dict[str, Mixer], images: Tensor, classes: Tensor, evidence: Evidence, seed: int
+    mixers: dict[str, Mixer], images: Tensor, classes: Tensor, evidence: Evidence | None, seed: int
 ) -> Iterator[tuple[Tensor, MixTarget]]:
     """What each mixer makes of the images."""
     for mixer in mixers.values():
-        wants = mixer.takes_evidence or mixer.rule is not None
-        yield mixer(images, classes, seed=seed, evidence=evidence if wants else None)
+        yield mixer(images, classes, seed=seed, evidence=evidence if _wants_evidence(mixer) else None)
 
 
 def _shares(target: MixTarget) -> dict[str, Tensor]:

@@ -334,7 +334,7 @@ def test_the_raw_pass_without_gradient_leaves_batch_norm_alone():
         assert loss.isfinite()
     with pytest.raises(TypeError, match="both carry an uncertainty"):
         SUMixLoss(gamma=0.5)(output, raw, target)
-    with pytest.raises(TypeError, match="model must be an nn.Module with raw_gradient=False"):
+    with pytest.raises(TypeError, match=r"model must be an nn\.Module with raw_gradient=False"):
         forward_pair(lambda x: x, mixed, images, raw_gradient=False)
     with pytest.raises((TypeError, ValueError), match="raw_gradient must be"):
         forward_pair(model, mixed, images, raw_gradient="no")

@@ -22,7 +22,8 @@ from PIL import Image, PngImagePlugin  # noqa: E402
 
 import sumix  # noqa: E402
 from benchmarks import photographs  # noqa: E402
-from sumix import CutMix, FMix, MixUp, RandomMix, SUMixHead, SUMixLoss, capture_features, show, visualize  # noqa: E402
+from sumix import CutMix, FMix, MixUp, RandomMix, SUMixHead, SUMixLoss, capture_features, ops, show, visualize  # noqa: E402
+from sumix.evidence import Evidence  # noqa: E402
 from tests import classifier  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
@@ -455,8 +456,14 @@ def test_captions_are_lam_and_all_mixers_mix_the_same_partners(images):
     want, partners = [], []
     for mixer in visualize.make_mixers().values():
         mixer.partners = "no_fixed_points"
-        mixed, target = mixer(images, torch.arange(len(images)), seed=4)
-        want.append([f"lam {value:.2f}" for value in target.lam.tolist()])
+        given = Evidence(ops.saliency(images)) if mixer.takes_evidence else None
+        mixed, target = mixer(images, torch.arange(len(images)), seed=4, evidence=given)
+        labels = target.label_lam.tolist()
+        lines = [f"lam {value:.2f}" for value in target.lam.tolist()]
+        if target.weights is not None:
+            pairs = zip(target.lam.tolist(), labels, strict=True)
+            lines = [f"lam   {lam:.2f}\nlabel {label:.2f}" for lam, label in pairs]
+        want.append(lines)
         partners.append(target.perm.tolist())
     assert captions(figure) == [caption for row in zip(*want, strict=True) for caption in row]
     assert all(perm == partners[0] for perm in partners)
@@ -483,7 +490,7 @@ def test_captions_are_the_ratios_of_the_model(images):
     labels = model(prepared(images)).argmax(dim=1)
     mixed, target = CutMix(partners="no_fixed_points")(images, labels, seed=2)
     found = visualize.ratios(model, prepared(images), prepared(mixed), target)
-    assert list(found) == ["area", "semantic", "published", "feature", "cam"]
+    assert list(found) == ["area", "semantic", "published", "foreground", "feature", "cam"]
     for i, caption in enumerate(captions(figure)[::2]):
         lines = [line.split() for line in caption.split("\n")]
         assert lines == [[name.replace("area", "lam"), f"{ratio[i]:.2f}"] for name, ratio in found.items()]
@@ -672,7 +679,14 @@ def test_models_of_other_kinds(images):
     flat = classifier.make_flat()
     assert list(visualize.ratios(flat, images / 255, mixed, target)) == ["area", "semantic", "published"]
     early = visualize.ratios(plain, images / 255, mixed, target, layer="2")
-    assert list(early) == ["area", "semantic", "published", "feature"]  # 8 channels, where the classifier sees 12
+    assert list(early) == [
+        "area",
+        "semantic",
+        "published",
+        "foreground",
+        "feature",
+    ]
+    # and no class activation: 8 channels, where the classifier sees 12
     only = visualize.ratios(plain, images / 255, mixed, target, names=["cam", "semantic"])
     assert list(only) == ["area", "cam", "semantic"]
     half = copy.deepcopy(plain).to(torch.bfloat16)
