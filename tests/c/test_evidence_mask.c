@@ -58,8 +58,7 @@ static void test_masks(int64_t n, int64_t h, int64_t w, int64_t height, int64_t 
   void *mask[2];
   for (int64_t j = 0; j < n * h * w; j++) evidence[j] = j / (h * w) % 4 == 2 ? 0 : (float)(uniform() * uniform());
   memset(paste, 1, (size_t)n);
-  for (int64_t i = 0; i < n; i++)
-    if (uniform() > 0.8) paste[i] = 0;
+  if (n > 1) paste[n - 2] = 0;
   for (int t = 0; t < 2; t++) {
     num_threads = 1 + 2 * t;
     mask[t] = exactly(bytes), lam[t] = exactly((size_t)n * sizeof **lam);
