@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 
 import sumix
-from benchmarks import batches, bench_transforms, common, direction, gpu, memory, peers, roofline, visible
-from benchmarks.nets import NarrowResNet
+from benchmarks import batches, bench_transforms, common, direction, gpu, memory, peers, roofline
 
 ROOT = Path(peers.__file__).parents[1]
 COMPILED = ["compiled twin"] if shutil.which(os.environ.get("CXX", "g++")) else []
@@ -200,17 +199,6 @@ def test_a_gpu_bench_leaves_out_peers_that_fail_and_stops_where_ours_do(capsys):
     assert left["name"] == "wrong" and "WrongResult" in left["reason"]
     with pytest.raises(common.WrongResult):
         report.run(group_of(RIGHT, contestant("ops.wrong", torch.zeros(3))))
-
-
-def test_where_the_objects_of_the_scenes_are_is_known():
-    pytest.importorskip("skimage")
-    batch, classes = visible.scenes(torch.Generator().manual_seed(0))
-    images, labels, objects = made = batch(6)
-    assert images.shape == (6, 3, 64, 64) and int(labels.max()) < classes
-    assert all(0.04 < share < 0.2 for share in objects.double().mean(dim=(1, 2)).tolist())
-    target, found = visible.ratios(NarrowResNet(classes).eval(), made)
-    assert torch.equal(found["area"], target.lam)
-    assert all(ratio.shape == (6,) and ((ratio >= 0) & (ratio <= 1)).all() for ratio in found.values())
 
 
 @pytest.mark.filterwarnings("ignore:sumix:UserWarning")  # that they may collapse is what they show
