@@ -23,7 +23,7 @@ class ForegroundMix(Mixer):
     evidence that stays visible.
 
     Where no object stands out in the partner (`evidence.gate` below `min_gate`) nothing is pasted. With evidence from
-    the network that is being trained, this is the warm-up too: a fresh network's maps have no object.
+    the network that is being trained, this is most of a warm-up: a fresh network's gates are mostly shut.
 
     Parameters
     ----------
