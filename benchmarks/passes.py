@@ -31,6 +31,7 @@ def ways(batch: int, pixels: int, width: int) -> dict[str, tuple[str, Callable[[
     headed.fc = SUMixHead(headed.fc.in_features, CLASSES)
     cut, by_evidence, foreground = CutMix(), CutMix(rule="relative"), ForegroundMix()
     published = SUMixLoss(gamma=0.5, ratio="published", weighting="batch")
+    semantic = SUMixLoss(gamma=0.0)
     own, average = NetworkEvidence(plain), NetworkEvidence(copy.deepcopy(plain))
     stored = own(images)
     optimizers = {model: torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9) for model in (plain, headed)}
@@ -48,9 +49,14 @@ def ways(batch: int, pixels: int, width: int) -> dict[str, tuple[str, Callable[[
         mixed, target = cut(images, labels)
         step(headed, published(*forward_pair(headed, mixed, images, in_turn=True), target))
 
+    def raw_without_gradient() -> None:
+        mixed, target = cut(images, labels)
+        step(plain, semantic(*forward_pair(plain, mixed, images, raw_gradient=False), target))
+
     return {
         "CutMix, area": ("3", lambda: soft(cut)),
         "CutMix + published SUMix": ("6", two_passes),
+        "CutMix + SUMixLoss(gamma=0), raw_gradient=False": ("4", raw_without_gradient),
         "CutMix, evidence of the network itself": ("4", lambda: soft(by_evidence, own(images))),
         "ForegroundMix, evidence of the network itself": ("4", lambda: soft(foreground, own(images))),
         "ForegroundMix, evidence of its average (EMA)": ("4", lambda: soft(foreground, average(images))),
