@@ -379,3 +379,12 @@ def test_the_published_regulariser_is_next_to_nothing():
     )
     assert all(0 <= share < 1e-5 for share in published)
     assert all(1e-3 < share < 1 for share in area)
+
+
+def test_every_way_to_train_takes_its_step():
+    from benchmarks import passes
+
+    for number, step in passes.ways(4, 64, 4).values():
+        assert int(number) in (3, 4, 6)
+        step()
+        assert memory.allocated_peak(step) > 0
