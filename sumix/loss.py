@@ -252,8 +252,8 @@ class SUMixLoss(nn.Module):
         """z, r, v, u, and what the ratio reads of the raw images, by name."""
         z, v = _unpack(mixed, "mixed")
         r, u = _unpack(raw, "raw")
-        if u is None and dispatch.is_surely(self.gamma, 0):  # the head gives it in training mode only
-            v = None
+        if u is None and v is not None and dispatch.is_surely(self._resolved().gamma, 0):
+            v = None  # which the regulariser alone reads, and a head in eval mode does not give
         if (v is None) != (u is None):
             raise TypeError(
                 "mixed and raw must both carry an uncertainty, or neither; are both from a model in training mode?"

@@ -340,7 +340,7 @@ def test_what_does_not_fit_is_refused_on_every_rank(halves):
         )
         assert "through ranks 0, 1, as its mixer's" in errors.pop("criterion alone, mixer both")
         for group in ("WORLD", "both", "alone"):
-            assert "SUMixLoss(gamma=0.5, cross_rank=...) needs partners that are counted" in errors.pop(
+            assert "SUMixLoss(cross_rank=...) needs partners that are counted" in errors.pop(
                 f"criterion {group}, no mixer"
             )
             assert "SUMixLoss without cross_rank needs partners that are rows" in errors.pop(
