@@ -253,7 +253,7 @@ def wheels(side: int = 4 * SIZE) -> Sources:
 def jitter(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Other light: contrast, brightness and the weight of each channel, of pixels (H, W, 3) in [0, 1]."""
     middle = pixels.mean()
-    contrast, brightness, channels = random.uniform(0.7, 1.3), random.uniform(-0.15, 0.15), random.uniform(0.8, 1.2, 3)
+    contrast, brightness, channels = random.uniform(0.85, 1.15), random.uniform(-0.08, 0.08), random.uniform(0.95, 1.05, 3)
     return np.clip(((pixels - middle) * contrast + middle + brightness) * channels, 0, 1)
 
 
@@ -274,10 +274,10 @@ def placed(cut_out: Image.Image, share: float, size: int, random: np.random.Gene
     """
     if random.random() < 0.5:
         cut_out = cut_out.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    turned = cut_out.convert("RGBa").rotate(random.uniform(-30, 30), Image.Resampling.BILINEAR, expand=True)
+    turned = cut_out.convert("RGBa").rotate(random.uniform(-15, 15), Image.Resampling.BILINEAR, expand=True)
     box = turned.getchannel("a").getbbox()
     covered = np.asarray(turned.getchannel("a"), np.float32).sum() / 255
-    scale = np.sqrt(share * random.uniform(0.6, 1.4) / covered) * size
+    scale = np.sqrt(share * random.uniform(0.7, 1.3) / covered) * size
     scale = min(scale, LONGEST * size / max(box[2] - box[0], box[3] - box[1]))
     width, height = (max(1, round(scale * (box[2 + i] - box[i]))) for i in range(2))
     small = np.asarray(turned.resize((width, height), Image.Resampling.BOX, box), np.float32) / 255
@@ -307,7 +307,7 @@ def make(
     labels : sequence of int
         The class of each image to make.
     share : float
-        How much of the frame an object covers: 0.6 to 1.4 times this, and less if it would be longer than the frame.
+        How much of the frame an object covers: 0.7 to 1.3 times this, and less if it would be longer than the frame.
     random : numpy.random.Generator
         Draws place, scale, angle, flip, light and background; equal generators give equal composites.
     size : int
