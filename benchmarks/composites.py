@@ -159,13 +159,25 @@ def members(package: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def unpack(package: bytes, wanted: Sequence[str], folder: Path) -> None:
-    """Writes the wanted files of a .deb into a folder, under their paths in the package."""
+    """Writes the wanted files of a .deb into a folder, under their paths in the package.
+
+    Raises
+    ------
+    ValueError
+        If the package lacks one of them.
+    """
     archive = next(content for name, content in members(package) if name.startswith("data.tar"))
+    missing = set(wanted)
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        for path in wanted:
-            target = folder / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(tar.extractfile(f"./{path}").read())
+        for member in tar:  # in the archive's order: going back would unpack all of it anew
+            path = member.name.removeprefix("./")
+            if path in missing:
+                missing.remove(path)
+                target = folder / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(tar.extractfile(member).read())
+    if missing:
+        raise ValueError(f"the package lacks {min(missing)}")
 
 
 def fetch(folder: Path, mirror: str = MIRROR) -> None:
@@ -253,7 +265,11 @@ def wheels(side: int = 4 * SIZE) -> Sources:
 def jitter(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Other light: contrast, brightness and the weight of each channel, of pixels (H, W, 3) in [0, 1]."""
     middle = pixels.mean()
-    contrast, brightness, channels = random.uniform(0.85, 1.15), random.uniform(-0.08, 0.08), random.uniform(0.95, 1.05, 3)
+    contrast, brightness, channels = (
+        random.uniform(0.85, 1.15),
+        random.uniform(-0.08, 0.08),
+        random.uniform(0.95, 1.05, 3),
+    )
     return np.clip(((pixels - middle) * contrast + middle + brightness) * channels, 0, 1)
 
 
