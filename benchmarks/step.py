@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import sumix
-from benchmarks.nets import NarrowResNet
 from sumix import Mixer, MixTarget, SUMixHead, SUMixLoss, forward_pair
 from sumix.evidence import Evidence
 from sumix.reference.foreground import foreground
@@ -92,8 +91,8 @@ class Step:
     ----------
     row : Row
         The method.
-    model : NarrowResNet
-        In training mode; the published loss needs a SUMixHead as its `fc`, which `network` gives it.
+    model : nn.Module
+        In training mode; the published loss needs a SUMixHead, see `with_head`.
     num_classes : int
         K.
     statistics : dict
@@ -157,11 +156,10 @@ def mixer(row: Row, statistics: dict[str, Any]) -> Mixer:
     return getattr(sumix, row.mixer)(**options)
 
 
-def network(row: Row, num_classes: int, width: int) -> NarrowResNet:
-    """A fresh network; each row's starts from the same weights if torch's generator is in the same state."""
-    model = NarrowResNet(num_classes, width)
-    if row.kind == "published":
-        head = SUMixHead(model.fc.in_features, num_classes)
-        head.classifier.load_state_dict(model.fc.state_dict())
-        model.fc = head
+def with_head(model: nn.Module, classifier: str) -> nn.Module:
+    """The same network with a SUMixHead in place of its linear layer of this name, and with the same weights."""
+    linear = model.get_submodule(classifier)
+    head = SUMixHead(linear.in_features, linear.out_features)
+    head.classifier.load_state_dict(linear.state_dict())
+    setattr(model, classifier, head)
     return model

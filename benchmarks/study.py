@@ -28,13 +28,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks import composites
+from benchmarks import composites, nets
 from benchmarks.calibration import expected_calibration_error
-from benchmarks.step import ROWS, Row, Step, network
+from benchmarks.step import ROWS, Row, Step, with_head
 
 RESULTS = Path(__file__).parent / "results" / "study.jsonl"
-MAX_LR = 3e-3  # chosen on no mixing
-MEAN, STD = 0.5, 0.25  # what images in [0, 1] are standardised by
+WIDTH = 14  # of the narrow network: 0.14 M parameters
+MEAN = 0.5  # of images in [0, 1], for standardising them
 SHIFT = 4  # pixels that augmentation moves images by, at most
 
 
@@ -50,7 +50,10 @@ class Setting:
     tests: int = 1000
     augment: bool = False  # random flips and shifts
     batch: int = 50
-    width: int = 14
+    network: str = "narrow"  # or "lite0", pretrained
+    size: int = 48  # pixels of composites
+    std: float = 0.25  # what images are divided by
+    max_lr: float = 3e-3  # chosen on no mixing
 
 
 SETTINGS = {
@@ -60,6 +63,9 @@ SETTINGS = {
     "composites25-augmented": Setting("debian", 400, 30_000, 0.25, augment=True),
     "cifar1000": Setting("cifar", 1000, 60_000, classes=10, tests=10_000, augment=True),
     "cifar5000": Setting("cifar", 5000, 150_000, classes=10, tests=10_000, augment=True),
+    "lite0": Setting(
+        "debian", 240, 3_600, 0.25, classes=60, tests=600, batch=20, network="lite0", size=128, std=0.5, max_lr=1e-3
+    ),
     "wheels": Setting("wheels", 110, 15_000, 0.25, classes=11, tests=550),
 }
 
@@ -101,8 +107,8 @@ def load_composites(setting: Setting, seed: int, folder: Path | None) -> Data:
 
     def split(count: int, backgrounds: list[Image.Image]) -> Split:
         labels = [i % setting.classes for i in range(count)]
-        made = composites.make(objects, backgrounds, labels, setting.share, random)
-        return Split((made.images - MEAN) / STD, made.labels, made.masks)
+        made = composites.make(objects, backgrounds, labels, setting.share, random, setting.size)
+        return Split((made.images - MEAN) / setting.std, made.labels, made.masks)
 
     train, seen = (split(count, found.seen) for count in (setting.images, setting.tests))
     return Data(train, seen, split(setting.tests, found.unseen), chosen)
@@ -126,7 +132,7 @@ def load_cifar(setting: Setting, seed: int, folder: Path | None) -> Data:
             pixels += [np.asarray(Image.open(files[i]).convert("RGB")) for i in chosen]
             labels += each * [label]
         images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous() / 255
-        splits.append(Split((images - MEAN) / STD, torch.tensor(labels), None))
+        splits.append(Split((images - MEAN) / setting.std, torch.tensor(labels), None))
     return Data(splits[0], splits[1], None, [of_class.name for of_class in sorted((folder / "train").iterdir())])
 
 
@@ -162,14 +168,23 @@ def measure(model: nn.Module, split: Split) -> dict[str, float]:
     return {"top1": 100 * right, "ece": 100 * error, "nll": F.cross_entropy(logits, split.labels).item()}
 
 
+def network(row: Row, setting: Setting) -> nn.Module:
+    """A fresh network; each row's starts from the same weights if torch's generator is in the same state."""
+    narrow = setting.network == "narrow"
+    model = nets.NarrowResNet(setting.classes, WIDTH) if narrow else nets.lite0(setting.classes, setting.size)
+    if row.kind == "published":
+        with_head(model, "fc" if narrow else "_fc")
+    return model.to(memory_format=torch.channels_last)
+
+
 def train(row: Row, setting: Setting, seed: int, data: Data) -> tuple[nn.Module, dict[str, float]]:
     """Trains one row; returns the network and what was measured."""
     torch.manual_seed(seed)
-    model = network(row, setting.classes, setting.width).to(memory_format=torch.channels_last)
-    step = Step(row, model, setting.classes, {"mean": MEAN, "std": STD})
+    model = network(row, setting)
+    step = Step(row, model, setting.classes, {"mean": MEAN, "std": setting.std})
     steps = int(row.longer * setting.image_steps) // setting.batch
-    optimizer = torch.optim.AdamW(model.parameters(), MAX_LR)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, MAX_LR, total_steps=steps)
+    optimizer = torch.optim.AdamW(model.parameters(), setting.max_lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, setting.max_lr, total_steps=steps)
     shuffle, moves = (torch.Generator().manual_seed(2 * seed + k) for k in range(2))
     order: list[Tensor] = []
     start = time.perf_counter()
@@ -194,7 +209,7 @@ def train(row: Row, setting: Setting, seed: int, data: Data) -> tuple[nn.Module,
 
 def setting_of(row: Row, setting: Setting) -> dict[str, Any]:
     """What decides a run beside its seed."""
-    return {**asdict(setting), **asdict(row), "max_lr": MAX_LR}
+    return {**asdict(setting), **{name: value for name, value in asdict(row).items() if name != "about"}}
 
 
 def read(file: Path) -> list[dict[str, Any]]:
@@ -290,7 +305,7 @@ def main(arguments: list[str] | None = None) -> None:
             setting = replace(setting, image_steps=options.image_steps)
         try:
             run(options.run, setting, options.rows, options.seeds, options.data, options.results)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, ModuleNotFoundError) as error:
             sys.exit(f"study: {error}")
     runs = read(options.results)
     for name in [options.run] if options.run else SETTINGS:
