@@ -32,6 +32,7 @@ from benchmarks import composites, nets
 from benchmarks.calibration import expected_calibration_error
 from benchmarks.step import ROWS, Row, Step, with_head
 
+BASELINES = ("none", "none-ls", "cutmix")  # what rows are compared with
 RESULTS = Path(__file__).parent / "results" / "study.jsonl"
 WIDTH = 14  # of the narrow network: 0.14 M parameters
 MEAN = 0.5  # of images in [0, 1], for standardising them
@@ -257,12 +258,12 @@ def mean_and_error(values: list[float]) -> str:
 
 
 def table(runs: list[dict[str, Any]], name: str) -> str:
-    """The rows of one set: means, and differences from no mixing, without and with label smoothing."""
+    """The rows of one set: means, and differences from the baselines."""
     of_row: dict[str, dict[int, dict[str, Any]]] = {}
     for r in runs:
         if r["set"] == name:
             of_row.setdefault(r["row"], {})[r["seed"]] = r
-    header = ["", "seeds", "top-1 %", "new backgrounds", "ECE %", "NLL", "minus none", "minus none-ls", "s"]
+    header = ["", "seeds", "top-1 %", "new backgrounds", "ECE %", "NLL", *(f"minus {key}" for key in BASELINES), "s"]
     lines = [header]
     for key in sorted(of_row, key=list(ROWS).index):
         found = of_row[key]
@@ -277,7 +278,7 @@ def table(runs: list[dict[str, Any]], name: str) -> str:
 
         nll = f"{statistics.mean(r['nll'] for r in found.values()):.2f}"
         seconds = f"{statistics.mean(r['seconds'] for r in found.values()):.0f}"
-        cells = [column("top1"), column("top1_unseen"), column("ece"), nll, minus("none"), minus("none-ls"), seconds]
+        cells = [column("top1"), column("top1_unseen"), column("ece"), nll, *map(minus, BASELINES), seconds]
         lines.append([ROWS[key].about, str(len(found)), *cells])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
