@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from benchmarks import composites, nets
 from benchmarks.calibration import expected_calibration_error
 from benchmarks.step import ROWS, Row, Step, with_head
+from sumix.reference.foreground import GATE
 
 BASELINES = ("none", "none-ls", "cutmix")  # what rows are compared with
 RESULTS = Path(__file__).parent / "results" / "study.jsonl"
@@ -60,6 +61,7 @@ class Setting:
 SETTINGS = {
     "composites10": Setting("debian", 800, 30_000, 0.10),
     "composites25": Setting("debian", 400, 30_000, 0.25),
+    "composites25-200": Setting("debian", 200, 30_000, 0.25),
     "composites60": Setting("debian", 400, 30_000, 0.60),
     "composites25-augmented": Setting("debian", 400, 30_000, 0.25, augment=True),
     "cifar1000": Setting("cifar", 1000, 60_000, classes=10, tests=10_000, augment=True),
@@ -210,7 +212,8 @@ def train(row: Row, setting: Setting, seed: int, data: Data) -> tuple[nn.Module,
 
 def setting_of(row: Row, setting: Setting) -> dict[str, Any]:
     """What decides a run beside its seed."""
-    return {**asdict(setting), **{name: value for name, value in asdict(row).items() if name != "about"}}
+    gate = list(GATE) if row.evidence == "network" else None
+    return {**asdict(setting), **{name: value for name, value in asdict(row).items() if name != "about"}, "gate": gate}
 
 
 def read(file: Path) -> list[dict[str, Any]]:
