@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import sumix
+from benchmarks.nets import maps
 from sumix import Mixer, MixTarget, SUMixHead, SUMixLoss, forward_pair
 from sumix.evidence import Evidence
 from sumix.reference.foreground import foreground
@@ -109,8 +110,7 @@ class Step:
     def network_evidence(self, images: Tensor) -> Evidence:
         """Where the network that is being trained sees each image's object."""
         self.model.eval()
-        fine = self.model.stages[:4](self.model.stem(images))
-        found, gate, means = foreground(self.model.stages[4:](fine), fine, mean=self.mean)
+        found, gate, means = foreground(*maps(self.model, images), mean=self.mean)
         self.model.train()
         now = means.mean(dim=0)
         self.mean = now if self.mean is None else self.mean.lerp(now, MOMENTUM)
