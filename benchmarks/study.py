@@ -62,7 +62,7 @@ SETTINGS = {
     "composites10": Setting("debian", 800, 30_000, 0.10),
     "composites25": Setting("debian", 400, 30_000, 0.25),
     "composites25-200": Setting("debian", 200, 30_000, 0.25),
-    "composites60": Setting("debian", 400, 30_000, 0.60),
+    "composites60": Setting("debian", 200, 30_000, 0.60),
     "composites25-augmented": Setting("debian", 400, 30_000, 0.25, augment=True),
     "cifar1000": Setting("cifar", 1000, 60_000, classes=10, tests=10_000, augment=True),
     "cifar5000": Setting("cifar", 5000, 150_000, classes=10, tests=10_000, augment=True),
