@@ -133,6 +133,20 @@ PACKAGES = (
 )
 
 
+class Variation(NamedTuple):
+    """How far each value is drawn from its middle, at most, with equal probability."""
+
+    angle: float  # degrees
+    area: float  # of the object, as a share of the nominal
+    contrast: float  # of object and of background, each for itself, as are the next two; as a share
+    brightness: float  # of 1
+    channels: float  # each channel's weight, as a share
+
+
+WIDE = Variation(30, 0.4, 0.3, 0.15, 0.2)
+MILD = Variation(15, 0.3, 0.15, 0.08, 0.05)  # small networks learn it from twenty images a class
+
+
 class Sources(NamedTuple):
     """What composites are made of."""
 
@@ -262,27 +276,27 @@ def wheels(side: int = 4 * SIZE) -> Sources:
     return Sources(objects, [pictures[name] for name in WHEEL_SEEN], [pictures[name] for name in WHEEL_UNSEEN])
 
 
-def jitter(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def jitter(pixels: np.ndarray, variation: Variation, random: np.random.Generator) -> np.ndarray:
     """Other light: contrast, brightness and the weight of each channel, of pixels (H, W, 3) in [0, 1]."""
     middle = pixels.mean()
-    contrast, brightness, channels = (
-        random.uniform(0.85, 1.15),
-        random.uniform(-0.08, 0.08),
-        random.uniform(0.95, 1.05, 3),
-    )
+    contrast = random.uniform(1 - variation.contrast, 1 + variation.contrast)
+    brightness = random.uniform(-variation.brightness, variation.brightness)
+    channels = random.uniform(1 - variation.channels, 1 + variation.channels, 3)
     return np.clip(((pixels - middle) * contrast + middle + brightness) * channels, 0, 1)
 
 
-def background(picture: Image.Image, size: int, random: np.random.Generator) -> np.ndarray:
+def background(picture: Image.Image, size: int, variation: Variation, random: np.random.Generator) -> np.ndarray:
     """A random square of a photograph, (size, size, 3) in [0, 1]."""
     side = int(random.uniform(0.3, 0.7) * min(picture.size))
     left, top = (int(random.integers(length - side + 1)) for length in picture.size)
     square = picture.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
     pixels = np.asarray(square, np.float32) / 255
-    return jitter(pixels[:, ::-1] if random.random() < 0.5 else pixels, random)
+    return jitter(pixels[:, ::-1] if random.random() < 0.5 else pixels, variation, random)
 
 
-def placed(cut_out: Image.Image, share: float, size: int, random: np.random.Generator) -> np.ndarray:
+def placed(
+    cut_out: Image.Image, share: float, size: int, variation: Variation, random: np.random.Generator
+) -> np.ndarray:
     """An object turned, scaled to about `share` of the frame and put somewhere: (size, size, 4), alpha last.
 
     An object that is longer than the frame is cut off by it, and none is made longer than LONGEST frames: long objects
@@ -290,10 +304,11 @@ def placed(cut_out: Image.Image, share: float, size: int, random: np.random.Gene
     """
     if random.random() < 0.5:
         cut_out = cut_out.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    turned = cut_out.convert("RGBa").rotate(random.uniform(-15, 15), Image.Resampling.BILINEAR, expand=True)
+    angle = random.uniform(-variation.angle, variation.angle)
+    turned = cut_out.convert("RGBa").rotate(angle, Image.Resampling.BILINEAR, expand=True)
     box = turned.getchannel("a").getbbox()
     covered = np.asarray(turned.getchannel("a"), np.float32).sum() / 255
-    scale = np.sqrt(share * random.uniform(0.7, 1.3) / covered) * size
+    scale = np.sqrt(share * random.uniform(1 - variation.area, 1 + variation.area) / covered) * size
     scale = min(scale, LONGEST * size / max(box[2] - box[0], box[3] - box[1]))
     width, height = (max(1, round(scale * (box[2 + i] - box[i]))) for i in range(2))
     small = np.asarray(turned.resize((width, height), Image.Resampling.BOX, box), np.float32) / 255
@@ -311,6 +326,7 @@ def make(
     share: float,
     random: np.random.Generator,
     size: int = SIZE,
+    variation: Variation = WIDE,
 ) -> Composites:
     """Composites of the objects with these indices, which are their classes.
 
@@ -323,19 +339,21 @@ def make(
     labels : sequence of int
         The class of each image to make.
     share : float
-        How much of the frame an object covers: 0.7 to 1.3 times this, and less if it would be longer than the frame.
+        How much of the frame an object covers, varied around this, and less if it would be longer than the frame.
     random : numpy.random.Generator
         Draws place, scale, angle, flip, light and background; equal generators give equal composites.
     size : int
         Height and width of the images in pixels.
+    variation : Variation
+        How much images of a class differ.
     """
     images = np.empty((len(labels), size, size, 3), np.float32)
     masks = np.empty((len(labels), size, size), np.float32)
     for i, label in enumerate(labels):
-        behind = background(backgrounds[random.integers(len(backgrounds))], size, random)
-        before = placed(objects[label], share, size, random)
+        behind = background(backgrounds[random.integers(len(backgrounds))], size, variation, random)
+        before = placed(objects[label], share, size, variation, random)
         alpha = before[..., 3:]
-        colour = jitter(before[..., :3] / np.maximum(alpha, 1e-3), random)
+        colour = jitter(before[..., :3] / np.maximum(alpha, 1e-3), variation, random)
         images[i] = behind * (1 - alpha) + colour * alpha
         masks[i] = before[..., 3]
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()

@@ -128,7 +128,7 @@ def draw_pairs(data: study.Split, names: list[str], options: argparse.Namespace,
     making them gives, as far as the networks for it are there."""
     batch = study.Split(*(None if part is None else part[:50] for part in data))
     step = Step(ROWS["fgmix-ls"], trained("fgmix-ls", options), setting_of(options).classes, {})
-    seen, truth = step.network_evidence(batch.images), Evidence(batch.masks)
+    seen, truth = step.evidence(batch.images), Evidence(batch.masks)
     mixed, target = CutMix(alpha=1.0)(batch.images, batch.labels, seed=options.seeds)
     weights = {"area": target.lam}
     published = trained("published", options)
@@ -160,7 +160,7 @@ def draw_evidence(data: study.Data, options: argparse.Namespace, count: int = 10
     step = Step(ROWS["fgmix-ls"], trained("fgmix-ls", options), setting_of(options).classes, {})
     sheets = {}
     for title, split in (("known backgrounds", data.seen), ("new backgrounds", data.unseen)):
-        found = step.network_evidence(split.images[:50])
+        found = step.evidence(split.images[:50])
         sheets[title] = figures.Sheet(pixels(split.images[:count]), found.map[:count], found.gate[:count].tolist())
     figures.evidence(sheets, options.out / "evidence.png")
 

@@ -77,14 +77,3 @@ def lite0(num_classes: int, size: int) -> nn.Module:
         model = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path, image_size=size)
     model._fc = nn.Linear(model._fc.in_features, num_classes)
     return model
-
-
-def maps(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The last feature map of one of these networks, and that of the stage before, which has twice the sides."""
-    if isinstance(model, NarrowResNet):
-        fine = model.stages[:4](model.stem(images))
-        return model.stages[4:](fine), fine
-    kept: list[Tensor] = []
-    halving = [block for block in model._blocks if block._depthwise_conv.stride[0] == 2][-1]
-    with halving.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0])):
-        return model.extract_features(images), kept[0]

@@ -8,13 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import sumix
-from benchmarks.nets import maps
 from sumix import Mixer, MixTarget, SUMixHead, SUMixLoss, forward_pair
-from sumix.evidence import Evidence
-from sumix.reference.foreground import foreground
+from sumix.evidence import Evidence, NetworkEvidence
 
 ALPHA = {"CutMix": 0.2, "SaliencyMix": 0.2, "FMix": 0.2, "ResizeMix": 1.0, "MixUp": 10.0}  # the papers'
-MOMENTUM = 0.1  # of the running mean of feature vectors
 
 
 @dataclass(frozen=True)
@@ -104,24 +101,14 @@ class Step:
         self.row, self.model, self.num_classes = row, model, num_classes
         self.mix = None if row.mixer is None else mixer(row, statistics)
         self.criterion = SUMixLoss(gamma=0.5, ratio="published", weighting="batch") if row.kind == "published" else None
-        self.mean: Tensor | None = None
-
-    @torch.no_grad()
-    def network_evidence(self, images: Tensor) -> Evidence:
-        """Where the network that is being trained sees each image's object."""
-        self.model.eval()
-        found, gate, means = foreground(*maps(self.model, images), mean=self.mean)
-        self.model.train()
-        now = means.mean(dim=0)
-        self.mean = now if self.mean is None else self.mean.lerp(now, MOMENTUM)
-        return Evidence(found, gate)
+        self.evidence = NetworkEvidence(model) if row.evidence == "network" else None
 
     def mixed(self, images: Tensor, labels: Tensor, masks: Tensor | None, seed: int) -> tuple[Tensor, MixTarget]:
         """Mixed images and their target."""
         row = self.row
         if row.evidence == "area":
             return self.mix(images, labels, seed=seed)
-        evidence = self.network_evidence(images) if row.evidence == "network" else Evidence(masks, None)
+        evidence = Evidence(masks, None) if self.evidence is None else self.evidence(images)
         if row.kind == "wrong masks":
             others = torch.arange(len(labels)).roll(1)
             mixed, target = self.mix(images, labels, evidence[others], seed=seed)

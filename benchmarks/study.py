@@ -33,6 +33,7 @@ from benchmarks.calibration import expected_calibration_error
 from benchmarks.step import ROWS, Row, Step, with_head
 from sumix.reference.foreground import GATE
 
+VARIATIONS = {"mild": composites.MILD, "wide": composites.WIDE}
 BASELINES = ("none", "none-ls", "cutmix")  # what rows are compared with
 RESULTS = Path(__file__).parent / "results" / "study.jsonl"
 WIDTH = 14  # of the narrow network: 0.14 M parameters
@@ -56,6 +57,7 @@ class Setting:
     size: int = 48  # pixels of composites
     std: float = 0.25  # what images are divided by
     max_lr: float = 3e-3  # chosen on no mixing
+    variation: str = "mild"  # or "wide": how much composites of a class differ
 
 
 SETTINGS = {
@@ -69,7 +71,7 @@ SETTINGS = {
     "lite0": Setting(
         "debian", 240, 3_600, 0.25, classes=60, tests=600, batch=20, network="lite0", size=128, std=0.5, max_lr=1e-3
     ),
-    "wheels": Setting("wheels", 110, 15_000, 0.25, classes=11, tests=550),
+    "wheels": Setting("wheels", 110, 15_000, 0.25, classes=11, tests=550, variation="wide"),
 }
 
 
@@ -110,7 +112,9 @@ def load_composites(setting: Setting, seed: int, folder: Path | None) -> Data:
 
     def split(count: int, backgrounds: list[Image.Image]) -> Split:
         labels = [i % setting.classes for i in range(count)]
-        made = composites.make(objects, backgrounds, labels, setting.share, random, setting.size)
+        made = composites.make(
+            objects, backgrounds, labels, setting.share, random, setting.size, VARIATIONS[setting.variation]
+        )
         return Split((made.images - MEAN) / setting.std, made.labels, made.masks)
 
     train, seen = (split(count, found.seen) for count in (setting.images, setting.tests))

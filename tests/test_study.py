@@ -37,7 +37,7 @@ def test_masks_are_where_the_object_is():
     assert (shown == 2)[outside].all()
     assert (inside | outside).double().mean() > 0.9
     share = made.masks.double().mean((1, 2))
-    assert share.min() > 0.16 and share.max() < 0.34
+    assert share.min() > 0.14 and share.max() < 0.36
     assert share.mean().item() == pytest.approx(0.25, abs=0.02)
 
 
