@@ -276,7 +276,7 @@ def wheels(side: int = 4 * SIZE) -> Sources:
     return Sources(objects, [pictures[name] for name in WHEEL_SEEN], [pictures[name] for name in WHEEL_UNSEEN])
 
 
-def jitter(pixels: np.ndarray, variation: Variation, random: np.random.Generator) -> np.ndarray:
+def jitter(pixels: np.ndarray, random: np.random.Generator, variation: Variation) -> np.ndarray:
     """Other light: contrast, brightness and the weight of each channel, of pixels (H, W, 3) in [0, 1]."""
     middle = pixels.mean()
     contrast = random.uniform(1 - variation.contrast, 1 + variation.contrast)
@@ -285,17 +285,17 @@ def jitter(pixels: np.ndarray, variation: Variation, random: np.random.Generator
     return np.clip(((pixels - middle) * contrast + middle + brightness) * channels, 0, 1)
 
 
-def background(picture: Image.Image, size: int, variation: Variation, random: np.random.Generator) -> np.ndarray:
+def background(picture: Image.Image, size: int, random: np.random.Generator, variation: Variation = WIDE) -> np.ndarray:
     """A random square of a photograph, (size, size, 3) in [0, 1]."""
     side = int(random.uniform(0.3, 0.7) * min(picture.size))
     left, top = (int(random.integers(length - side + 1)) for length in picture.size)
     square = picture.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
     pixels = np.asarray(square, np.float32) / 255
-    return jitter(pixels[:, ::-1] if random.random() < 0.5 else pixels, variation, random)
+    return jitter(pixels[:, ::-1] if random.random() < 0.5 else pixels, random, variation)
 
 
 def placed(
-    cut_out: Image.Image, share: float, size: int, variation: Variation, random: np.random.Generator
+    cut_out: Image.Image, share: float, size: int, random: np.random.Generator, variation: Variation
 ) -> np.ndarray:
     """An object turned, scaled to about `share` of the frame and put somewhere: (size, size, 4), alpha last.
 
@@ -350,10 +350,10 @@ def make(
     images = np.empty((len(labels), size, size, 3), np.float32)
     masks = np.empty((len(labels), size, size), np.float32)
     for i, label in enumerate(labels):
-        behind = background(backgrounds[random.integers(len(backgrounds))], size, variation, random)
-        before = placed(objects[label], share, size, variation, random)
+        behind = background(backgrounds[random.integers(len(backgrounds))], size, random, variation)
+        before = placed(objects[label], share, size, random, variation)
         alpha = before[..., 3:]
-        colour = jitter(before[..., :3] / np.maximum(alpha, 1e-3), variation, random)
+        colour = jitter(before[..., :3] / np.maximum(alpha, 1e-3), random, variation)
         images[i] = behind * (1 - alpha) + colour * alpha
         masks[i] = before[..., 3]
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
