@@ -69,7 +69,18 @@ SETTINGS = {
     "cifar1000": Setting("cifar", 1000, 60_000, classes=10, tests=10_000, augment=True),
     "cifar5000": Setting("cifar", 5000, 150_000, classes=10, tests=10_000, augment=True),
     "lite0": Setting(
-        "debian", 240, 3_600, 0.25, classes=60, tests=600, batch=20, network="lite0", size=128, std=0.5, max_lr=1e-3
+        "debian",
+        120,
+        1_800,
+        0.25,
+        classes=60,
+        tests=600,
+        batch=20,
+        network="lite0",
+        size=128,
+        std=0.5,
+        max_lr=1e-3,
+        variation="wide",
     ),
     "wheels": Setting("wheels", 110, 15_000, 0.25, classes=11, tests=550, variation="wide"),
 }
