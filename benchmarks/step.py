@@ -33,9 +33,10 @@ class Row:
         Probability of mixing, for each sample.
     smoothing : float
         Label smoothing.
-    kind : {"plain", "published", "regmixup", "area labels", "wrong masks"}
-        The published SUMix loss; RegMixup's sum of the raw and the mixed batch's losses; two controls of ForegroundMix:
-        its pastes labelled by area, and pastes through the mask of another image's object, labelled by evidence.
+    kind : {"plain", "published", "regmixup", "area labels", "wrong masks", "no gate"}
+        The published SUMix loss; RegMixup's sum of the raw and the mixed batch's losses; controls of ForegroundMix: its
+        pastes labelled by area, pastes through the mask of another image's object, labelled by evidence, and pastes
+        whether an object stands out or not.
     longer : float
         How many times as many steps as the others.
     """
@@ -70,6 +71,7 @@ def _rows() -> dict[str, Row]:
         "fgmix-true": Row("ForegroundMix, true masks", "ForegroundMix", "true", p=0.5),
         "fgmix-area": Row("ForegroundMix's pastes, area", "ForegroundMix", "network", p=0.5, kind="area labels"),
         "fgmix-wrong": Row("pastes of another's mask", "ForegroundMix", "network", p=0.5, kind="wrong masks"),
+        "fgmix-open": Row("ForegroundMix without a gate", "ForegroundMix", "network", p=0.5, kind="no gate"),
     }
     smooth = {
         f"{key}-ls": Row(**{**vars(row), "about": f"{row.about}, smoothing", "smoothing": 0.1})
@@ -109,6 +111,8 @@ class Step:
         if row.evidence == "area":
             return self.mix(images, labels, seed=seed)
         evidence = Evidence(masks, None) if self.evidence is None else self.evidence(images)
+        if row.kind == "no gate":
+            evidence = Evidence(evidence.map)
         if row.kind == "wrong masks":
             others = torch.arange(len(labels)).roll(1)
             mixed, target = self.mix(images, labels, evidence[others], seed=seed)
@@ -134,7 +138,7 @@ def mixer(row: Row, statistics: dict[str, Any]) -> Mixer:
     """The row's mixer."""
     options: dict[str, Any] = {"p": row.p}
     if row.mixer == "ForegroundMix":
-        options["rule"] = row.rule if row.kind == "plain" else None
+        options["rule"] = None if row.kind in ("area labels", "wrong masks") else row.rule
     else:
         options["alpha"] = ALPHA[row.mixer]
         options["rule"] = None if row.evidence == "area" else row.rule
