@@ -33,10 +33,10 @@ class Row:
         Probability of mixing, for each sample.
     smoothing : float
         Label smoothing.
-    kind : {"plain", "published", "regmixup", "area labels", "wrong masks", "no gate"}
+    kind : {"plain", "published", "regmixup", "area labels", "feature labels", "wrong masks", "no gate"}
         The published SUMix loss; RegMixup's sum of the raw and the mixed batch's losses; controls of ForegroundMix: its
-        pastes labelled by area, pastes through the mask of another image's object, labelled by evidence, and pastes
-        whether an object stands out or not.
+        pastes labelled by area, or by the evidence "feature"; pastes through the mask of another image's object,
+        labelled by evidence; and pastes whether an object stands out or not.
     longer : float
         How many times as many steps as the others.
     """
@@ -70,6 +70,7 @@ def _rows() -> dict[str, Row]:
         "fgmix": Row("ForegroundMix", "ForegroundMix", "network", p=0.5),
         "fgmix-true": Row("ForegroundMix, true masks", "ForegroundMix", "true", p=0.5),
         "fgmix-area": Row("ForegroundMix's pastes, area", "ForegroundMix", "network", p=0.5, kind="area labels"),
+        "fgmix-feature": Row("its pastes, feature", "ForegroundMix", "network", p=0.5, kind="feature labels"),
         "fgmix-wrong": Row("pastes of another's mask", "ForegroundMix", "network", p=0.5, kind="wrong masks"),
         "fgmix-open": Row("ForegroundMix without a gate", "ForegroundMix", "network", p=0.5, kind="no gate"),
     }
@@ -104,6 +105,7 @@ class Step:
         self.mix = None if row.mixer is None else mixer(row, statistics)
         self.criterion = SUMixLoss(gamma=0.5, ratio="published", weighting="batch") if row.kind == "published" else None
         self.evidence = NetworkEvidence(model) if row.evidence == "network" else None
+        self.feature = NetworkEvidence(model, "feature") if row.kind == "feature labels" else None
 
     def mixed(self, images: Tensor, labels: Tensor, masks: Tensor | None, seed: int) -> tuple[Tensor, MixTarget]:
         """Mixed images and their target."""
@@ -113,6 +115,9 @@ class Step:
         evidence = Evidence(masks, None) if self.evidence is None else self.evidence(images)
         if row.kind == "no gate":
             evidence = Evidence(evidence.map)
+        if row.kind == "feature labels":
+            mixed, target = self.mix(images, labels, evidence, seed=seed)
+            return mixed, target.relabel(Evidence(self.feature(images).map, evidence.gate), row.rule)
         if row.kind == "wrong masks":
             others = torch.arange(len(labels)).roll(1)
             mixed, target = self.mix(images, labels, evidence[others], seed=seed)
@@ -138,7 +143,7 @@ def mixer(row: Row, statistics: dict[str, Any]) -> Mixer:
     """The row's mixer."""
     options: dict[str, Any] = {"p": row.p}
     if row.mixer == "ForegroundMix":
-        options["rule"] = None if row.kind in ("area labels", "wrong masks") else row.rule
+        options["rule"] = None if row.kind in ("area labels", "feature labels", "wrong masks") else row.rule
     else:
         options["alpha"] = ALPHA[row.mixer]
         options["rule"] = None if row.evidence == "area" else row.rule
