@@ -71,7 +71,7 @@ static inline SUMIX_HD struct sumix_label_weights sumix_weigh_labels(enum sumix_
   const double sum = own + partner, ratio = sum == 0 ? lam : own / sum;
   struct sumix_label_weights weights = {ratio, 1 - ratio, 0, ratio};
   if (rule == SUMIX_RULE_VISIBLE || rule == SUMIX_RULE_UNCERTAIN) {
-    const double most = rule == SUMIX_RULE_UNCERTAIN && sum > 1 ? sum : 1;
+    const double most = rule == SUMIX_RULE_VISIBLE || sum <= 1 ? 1 : sum;  // NaN, too, for both labels
     weights.own = own / most;
     weights.partner = partner / most;
     if (rule == SUMIX_RULE_UNCERTAIN) weights.rest = 1 - sum / most;

@@ -73,9 +73,10 @@ def hits(
     ks = _ks(topk, logits.shape[1])
     ignore_index = checks.integer(ignore_index, "ignore_index")
     if isinstance(target, MixTarget):
-        lam = checks.ratios(target.label_lam, "target.lam", logits, "output", torch.float32)
+        lam = checks.ratios(target.lam, "target.lam", logits, "output", torch.float32)
         if dispatch.is_at_hand(lam) and not ((lam >= 0) & (lam <= 1)).all():
             raise ValueError("target.lam must be from 0 to 1")
+        lam = target.label_lam.detach().to(torch.float32)  # NaN where evidence was
         labels = [("target.y_a", target.y_a, lam), ("target.y_b", target.y_b, 1 - lam)]
     elif isinstance(target, Tensor):
         labels = [("target", target, logits.new_ones(logits.shape[0], dtype=torch.float32))]

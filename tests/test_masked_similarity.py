@@ -298,6 +298,22 @@ def test_an_open_gate_changes_no_bit(evidence, kind):
         assert torch.equal(ops.masked_similarity(features, rule=rule, **how).lam, plain.lam)
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_a_gate_of_nan_makes_the_shares_of_its_image_nan(rule):
+    """But not where M is the same in all cells: a mix that shows all of an image, or nothing, needs no gate."""
+    n, gate = 6, torch.tensor([1.0, 0.5, math.nan, 1.0, 0.0, 0.5])
+    objects, how = torch.rand(n, 5, 5), {"evidence": "object", "gate": gate, "rule": rule}
+    perm, box = torch.tensor([1, 2, 3, 2, 4, 0]), torch.tensor([[3, 2, 9, 8]] * n)
+    box[3] = 0
+    mix = {"perm": perm, "lam": torch.full((n,), 0.5), "box": box, "size": (11, 13)}
+    got = ops.masked_similarity(objects, **mix, **how)
+    for part, want in zip(got, reference.masked_similarity(objects, **mix, **how), strict=True):
+        torch.testing.assert_close(part, want, equal_nan=True)
+    assert got.own.isnan().tolist() == [False, False, True, False, False, False]
+    assert got.partner.isnan().tolist() == [False, True, False, False, False, False]
+    assert got.lam.isnan().tolist() == [False, True, True, False, False, False]
+
+
 def test_an_absolute_rule_reads_the_maps_in_every_mix():
     """Of a blend, two images' evidence as 1 to 3; nothing of one that is not there at all, whatever its map holds."""
     objects, perm = torch.ones(2, 4, 4), torch.tensor([1, 0])

@@ -82,7 +82,7 @@ static int check_values(const struct sumix_masked_similarity_args *a, struct sum
     const double lam = real_at(a->dtype, a->lam, i);
     SUMIX_CHECK(lam >= 0 && lam <= 1, status, "lam[%lld] is %g, expected 0 to 1", (long long)i, lam);
     const double gate = a->gate != NULL ? real_at(a->dtype, a->gate, i) : 1;
-    SUMIX_CHECK(gate >= 0 && gate <= 1, status, "gate[%lld] is %g, expected 0 to 1", (long long)i, gate);
+    SUMIX_CHECK(!(gate < 0 || gate > 1), status, "gate[%lld] is %g, expected 0 to 1", (long long)i, gate);
     if (a->resize != NULL)
       SUMIX_CHECK(a->resize[i] >= 0 && a->resize[i] <= 3, status, "resize[%lld] is %lld, expected 0 to 3", (long long)i,
                   (long long)a->resize[i]);

@@ -167,7 +167,7 @@ template <typename real> __device__ double gate_of(const struct sumix_masked_sim
 {
   if (a.gate == NULL) return 1;
   const double gate = ((const real *)a.gate)[i];
-  assert(gate >= 0 && gate <= 1 && "gate is not within 0 to 1");
+  assert(!(gate < 0 || gate > 1) && "gate is not within 0 to 1");  // NaN of maps that are not finite
   return gate;
 }
 

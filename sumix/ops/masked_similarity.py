@@ -134,8 +134,9 @@ def masked_similarity(
         :math:`\|g\|^2` at every place. Only ratios of evidence count, so without a bound rounding noise would pass for
         an object. None: what rounding may leave (1e-6 for float32, 1e-3 for float16, 8e-3 for bfloat16).
     gate : Tensor, shape (N,), floating point, optional
-        How far each unmixed image's evidence is trusted, 0 to 1, as `foreground` finds it; None: 1 for all. A share
-        of a resized partner is 1 whatever its gate.
+        How far each unmixed image's evidence is trusted, 0 to 1, as `foreground` finds it, or NaN, as of maps that are
+        not finite: the image's shares are NaN then, too. None: 1 for all. A share of a resized partner is 1 whatever
+        its gate.
     rule : {"relative", "visible", "absolute", "uncertain"}
         How the visible shares become label weights. "absolute" reads the maps in every mix.
     area_weight : float
@@ -242,9 +243,10 @@ def _same_space(name: str, x: Tensor, dimensions: int, mix: dict[str, Any]) -> N
             continue
         mixed = len(part) if what == "size" else part.shape[1] // 2 if what == "box" else part.ndim - 1
         if mixed != dimensions and (mixed, dimensions) != (2, 3):
+            advice = "; tokens of images need grid=(h, w)" if name == "features" else ""
             raise ValueError(
                 f"{name} must have as many spatial dimensions as the mix, {mixed} by its {what}, got "
-                f"{checks.shape(x)}, which has {dimensions}; tokens of images need grid=(h, w)"
+                f"{checks.shape(x)}, which has {dimensions}{advice}"
             )
 
 

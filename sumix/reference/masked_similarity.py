@@ -152,9 +152,9 @@ def masked_similarity(
     m = kept_share(lam, box, mask, size, (h, w)).flatten(1)
     own, partner, area = _visible(m, s), _visible(1 - m, s[perm]), m.mean(dim=1)
     if gate is not None:
-        gate = gate.to(x.dtype)
-        own = gate * own + (1 - gate) * area
-        partner = gate[perm] * partner + (1 - gate[perm]) * (1 - area)
+        gate, uniform = gate.to(x.dtype), m.amin(dim=1) == m.amax(dim=1)
+        own = own.where(uniform, gate * own + (1 - gate) * area)
+        partner = partner.where(uniform, gate[perm] * partner + (1 - gate[perm]) * (1 - area))
     if resize is not None:
         pasted = (box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1])
         partner = torch.where((resize != 0) & pasted, 1, partner)

@@ -1,3 +1,5 @@
+import math
+
 import torch
 
 from . import Case
@@ -53,6 +55,13 @@ def displaced(dtype):
     return shifted(features), *rest
 
 
+def undecided(rule):
+    """Gates of maps that are not finite."""
+    arguments = list(make("box", OBJECT, torch.float32, False, (3, 1, 1, 5, 6), (23, 31), rule))
+    arguments[8] = torch.tensor([1.0, math.nan, 0.5])
+    return arguments
+
+
 def case(kind, evidence, dtype, tokens, shape, size, rule=0, thorough=False):
     parts = (kind, ("feature", "cam", "object")[evidence], dtype, tokens, shape, size, rule)
     name = "-".join(map(str, parts))
@@ -84,6 +93,10 @@ CASES = [
     case("box", FEATURE, torch.float32, True, (2, 512, 1, 7, 7), (224, 224), thorough=True),
     case("mask", FEATURE, torch.float16, False, (2, 5, 1, 70, 64), (224, 224), thorough=True),
     case("both", CAM, torch.float64, True, (1, 6, 1, 70, 64), (224, 224), thorough=True),
+    *(
+        Case("masked_similarity", f"undecided-{rule}", lambda rule=rule: undecided(rule), TOLERANCES[torch.float32])
+        for rule in RULES
+    ),
     *(
         Case("masked_similarity", f"displaced-{dtype}", lambda dtype=dtype: displaced(dtype), tolerance)
         for dtype, tolerance in TOLERANCES.items()
