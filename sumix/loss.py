@@ -351,7 +351,7 @@ class SUMixLoss(nn.Module):
     ) -> Tensor | None:
         """lam~ (N,) or label weights (N, 3), from what is visible of each image's evidence, or the target's own."""
         if maps is None:
-            return target.weights if self.ratio == "area" else None
+            return self._own_weights(target)
         classes = {}
         if self.ratio == "cam":
             weight = raw.class_weight if isinstance(raw, SUMixOutput) else None
@@ -374,6 +374,20 @@ class SUMixLoss(nn.Module):
         else:
             shares = masked_similarity(maps, target.perm, target.lam, evidence=self.ratio, **where, **classes)
         return shares.lam if self.rule in ("relative", "absolute") else shares.weights
+
+    def _own_weights(self, target: MixTarget) -> Tensor | None:
+        """The weights that the target's rule has set, which only "area" goes by."""
+        if target.weights is None:
+            return None
+        if self.ratio == "area":
+            return target.checked_weights()
+        if self.ratio in reference.RATIOS and not torch.compiler.is_compiling():
+            warn.once(
+                "weights by a rule",
+                f"sumix: SUMixLoss(ratio={self.ratio!r}) ignores the label weights that a mixer's rule or relabel "
+                'has set; ratio="area" goes by them',
+            )
+        return None
 
     def extra_repr(self) -> str:
         """The options, for repr()."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils import _pytree
 
+from sumix.evidence.evidence import Evidence
 from sumix.features import in_eval_mode
 from sumix.head import SUMixOutput, unwrapped
 from sumix.ops import checks
@@ -136,9 +137,14 @@ class PairedMix:
     def mixup_enabled(self, value: bool) -> None:
         self.mix.mixup_enabled = value
 
-    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, MixTarget]:
-        """Images (2 N, ...), the mixed ones first, and the target of the N mixed ones."""
-        mixed, target = check_mixer(self.mix)(images, labels)
+    def __call__(
+        self, images: Tensor, labels: Tensor, evidence: Evidence | Tensor | None = None
+    ) -> tuple[Tensor, MixTarget]:
+        """Images (2 N, ...), the mixed ones first, and the target of the N mixed ones.
+
+        `evidence` of the unmixed images, for a mixer that takes it; `SUMixLoss(ratio="area")` goes by its weights.
+        """
+        mixed, target = check_mixer(self.mix)(images, labels, evidence=evidence)
         return torch.cat([mixed, self.mix.unmixed(images)]), target
 
 

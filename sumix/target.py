@@ -142,13 +142,19 @@ class MixTarget(Rows):
         soft = soft_labels(y_a, y_b, shares, num_classes, 0.0) * total + rest / num_classes
         return _smoothed(soft, smoothing, num_classes)
 
-    def _weights(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Those of `weights`, each (N, 1), float32."""
+    def checked_weights(self) -> Tensor:
+        """`weights` without gradient; fail unless they are what they must be. NaN comes of maps that are not finite."""
         n = self.lam.shape[0]
         if checks.floating(self.weights, "weights").shape != (n, 3):
             raise ValueError(f"weights must be (N, 3) = ({n}, 3), got {checks.shape(self.weights)}")
         checks.same_device(self.weights, "weights", self.lam, "lam")
-        return self.weights.detach().to(torch.float32).split(1, dim=1)
+        if dispatch.is_at_hand(self.weights) and ((self.weights < 0) | (self.weights > 1)).any():
+            raise ValueError(f"weights must be from 0 to 1, got {self.weights.min():g} to {self.weights.max():g}")
+        return self.weights.detach()
+
+    def _weights(self) -> tuple[Tensor, ...]:
+        """Those of `weights`, each (N, 1), float32."""
+        return self.checked_weights().to(torch.float32).split(1, dim=1)
 
     @property
     def label_lam(self) -> Tensor:
@@ -198,18 +204,19 @@ class MixTarget(Rows):
         Raises
         ------
         TypeError, ValueError
-            If an argument does not fit, or the partners are not in this batch (`perm_in`).
+            If an argument does not fit, or with `of="images"` the partners are not in this batch (`perm_in`).
 
         References
         ----------
         "visible": Huang et al., "SnapMix", arXiv 2012.04846. "absolute": OA-CutMix, arXiv 2606.04820.
         `of="mixed"`: Chen et al., "TransMix", arXiv 2111.09833.
         """
-        check_partners(self, "MixTarget.relabel")
+        itself = checks.choice(of, "of", ("images", "mixed")) == 1
+        if not itself:
+            check_partners(self, "MixTarget.relabel")
         checks.batch(self.lam, "lam")
         given = as_evidence(evidence).checked(self.lam)
         recipe = Recipe(self.lam, self.box, self.mask, self.resize)
-        itself = checks.choice(of, "of", ("images", "mixed")) == 1
         perm = torch.arange(len(self), device=self.lam.device) if itself else self.perm
         weights = label_weights(given, recipe, perm, self.image_size, rule=rule, area_weight=area_weight)
         return replace(self, weights=weights)

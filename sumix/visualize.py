@@ -271,6 +271,7 @@ def _ratios(
         names = tuple(name for name in RATIOS if has.get(name, True))
     if not isinstance(target, MixTarget):
         raise TypeError(f"target must be the MixTarget of a transform without num_classes, got {type(target).__name__}")
+    target = replace(target, weights=None)  # each ratio finds its own
     found = {"area": target.lam}
     mixed, raw = (replace(output, uncertainty=None) for output in (mixed, raw))  # which no ratio depends on
     for name in names:

@@ -9,12 +9,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import distributed as dist
-from torch import multiprocessing
+from torch import multiprocessing, nn
 from torch.utils import _pytree
 from torch.utils.data import DataLoader
 
-from sumix import CutMix, ForegroundMix, MixUp, RandomMix, SUMixCollate, mix_accuracy
-from sumix.evidence import RULES, Evidence
+from sumix import (
+    CutMix,
+    ForegroundMix,
+    MixUp,
+    PairedMix,
+    RandomMix,
+    SUMixCollate,
+    SUMixLoss,
+    SUMixWarning,
+    mix_accuracy,
+    warn,
+)
+from sumix.evidence import RULES, Evidence, NetworkEvidence
 from tests.mixers import MIXERS, naive_mix
 
 N, K, SIZE = 9, 4, (16, 14)
@@ -295,6 +306,78 @@ def test_compiled(make):
         torch.testing.assert_close(got, want)
 
 
+def weighted(weights):
+    return replace(CutMix()(*batch())[1], weights=weights)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_gate_of_nan_makes_its_labels_nan_and_stops_nothing(rule):
+    """A training under a gradient scaler must come to its NaN loss, and skip the step."""
+    images, labels = batch()
+    given = seen()
+    target = CutMix(minmax=(0.4, 0.6))(images, labels, seed=3)[1]
+    gate = torch.ones(N)
+    gate[2] = math.nan
+    own, partner = torch.arange(N) == 2, target.perm == 2
+    weights = target.relabel(Evidence(given.map, gate), rule).weights
+    assert weights[own | partner].isnan().any(dim=1).all() and weights[~(own | partner)].isfinite().all()
+    whole = replace(target, weights=weights)
+    assert whole.soft(K).isnan().any(dim=1).equal(own | partner) and mix_accuracy(torch.rand(N, K), whole).isnan()
+    assert SUMixLoss(ratio="area")(*torch.rand(2, N, K), whole).isnan()
+    mixed = ForegroundMix(p=1.0)(images, labels, Evidence(given.map, torch.full((N,), math.nan)))[0]
+    assert torch.equal(mixed, images)
+
+
+def test_evidence_of_the_mixed_images_needs_no_partners():
+    target, given = CutMix()(*batch(), seed=2)[1], seen()
+    whole = target.relabel(given, of="mixed").weights
+    parts = [part.relabel(given[3 * at : 3 * at + 3], of="mixed").weights for at, part in enumerate(target.split(3))]
+    assert torch.equal(torch.cat(parts), whole)
+
+
+def test_gates_after_the_maps_count():
+    """As in batches of EvidenceDataset's items (image, label, map, gate), where a shut gate must not be overlooked."""
+    images, labels = batch()
+    maps, shut = seen().map, torch.zeros(N, dtype=torch.float64)
+    mix = ForegroundMix(p=1.0)
+    assert torch.equal(mix((images, labels, maps, shut))[0], images)
+    assert torch.equal(mix({"image": images, "label": labels, "evidence": maps, "gate": shut})["image"], images)
+    samples = [(images[i], labels[i], maps[i], 0.0) for i in range(N)]
+    raw, mixed, *_ = SUMixCollate(mix)(samples)
+    assert torch.equal(raw, mixed) and not torch.equal(mix((images, labels, maps, shut + 1))[0], images)
+
+
+def test_pairs_of_batches_by_evidence():
+    images, labels = batch()
+    both, target = PairedMix(ForegroundMix(p=1.0))(images, labels, seen())
+    assert torch.equal(both[N:], images) and torch.equal(target.mix(images), both[:N]) and target.weights is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rounds": 101}, "rounds must be from 1 to 100, got 101"),
+        ({"gate": (0.5, 0.5)}, r"gate must be \(low, high\) with low < high"),
+        ({"momentum": 0}, "momentum must be above 0"),
+        ({"momentum": 1.5}, "momentum must be from 0 to 1"),
+        ({"kind": "cam"}, "labels must be from 0 to K - 1 = 3, or -1"),
+    ],
+)
+def test_what_network_evidence_refuses(options, message):
+    """Options when it is made, not in the first step."""
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4)
+    model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Conv2d(5, 5, 3), *head)
+    with pytest.raises(ValueError, match=message):
+        NetworkEvidence(model, **options)(torch.rand(2, 3, 12, 12), torch.tensor([-1, 4]))
+
+
+def test_a_loss_that_ignores_the_weights_says_so(monkeypatch):
+    monkeypatch.setattr(warn, "_said", set())
+    target = CutMix(rule="visible")(*batch(), seen())[1]
+    with pytest.warns(SUMixWarning, match="ratio='semantic'.* ignores the label weights"):
+        SUMixLoss()(*torch.rand(2, N, K), target)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -321,9 +404,24 @@ def test_compiled(make):
         (lambda x, y: CutMix()(x, y)[1].relabel(seen(), area_weight=-1), ValueError, "area_weight must be"),
         (lambda x, y: CutMix()(x, y)[1].relabel(seen(3)), ValueError, "evidence must be"),
         (lambda x, y: CutMix()(x, y)[1][:4].relabel(seen(4)), ValueError, "partners are"),
-        (lambda x, y: CutMix()(x, y)[1].relabel(Evidence(seen().map, torch.full((N,), 1.5))), ValueError, "gate"),
-        (lambda x, y: CutMix()(x, y)[1].relabel(Evidence(seen().map, torch.full((N,), math.nan))), ValueError, "gate"),
-        (lambda x, y: replace(CutMix()(x, y)[1], weights=torch.ones(N, 2)).soft(K), ValueError, "weights must be"),
+        (
+            lambda x, y: CutMix()(x, y)[1].relabel(Evidence(seen().map, torch.full((N,), 1.5))),
+            ValueError,
+            r"^evidence.gate\[0\] is 1.5",
+        ),
+        (lambda x, y: CutMix()(x, y)[1].relabel(-seen().map - 1), ValueError, r"^evidence\[0\] has values below 0"),
+        (lambda x, y: CutMix()(x, y)[1].relabel(torch.ones(N, 3)), ValueError, "^evidence must have as many .* has 1$"),
+        (lambda x, y: CutMix(area_weight=0.5), ValueError, "area_weight must be 0 where rule is not given"),
+        (lambda x, y: RandomMix([ForegroundMix(), CutMix()]), ValueError, "rule must .* got 'relative', None"),
+        (lambda x, y: weighted(torch.ones(N, 2)).soft(K), ValueError, "weights must be"),
+        (lambda x, y: weighted(torch.full((N, 3), -1.0)).soft(K), ValueError, "weights must be from 0 to 1"),
+        (lambda x, y: weighted(torch.full((N, 3), math.inf)).label_lam, ValueError, "weights must be from 0 to 1"),
+        (lambda x, y: mix_accuracy(torch.rand(N, K), weighted(torch.full((N, 3), 2.0))), ValueError, "weights must be"),
+        (
+            lambda x, y: SUMixLoss(ratio="area")(*torch.rand(2, N, K), weighted(torch.full((N, 3), 2.0))),
+            ValueError,
+            "^weights must be from 0 to 1",
+        ),
     ],
 )
 def test_bad_input(call, error, message):

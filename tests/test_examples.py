@@ -1,6 +1,7 @@
 """Every example runs, and what it trains learns."""
 
 import ast
+import math
 import os
 import re
 import subprocess
@@ -12,7 +13,17 @@ import pytest
 import torch
 
 from benchmarks import peers
-from sumix import CutMix, MixUp, PairedMix, RandomMix, SUMixLoss, SUMixOutput, capture_features, mix_accuracy
+from sumix import (
+    CutMix,
+    ForegroundMix,
+    MixUp,
+    PairedMix,
+    RandomMix,
+    SUMixLoss,
+    SUMixOutput,
+    capture_features,
+    mix_accuracy,
+)
 from sumix.integrations.timm import mixer_of
 
 ROOT = Path(__file__).parent.parent
@@ -178,11 +189,16 @@ def test_the_trainer_looks_at_the_unmixed_images():
             huggingface.SUMixTrainer(mix=mix)
     model, seen = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3)), []
     model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    trainer = SimpleNamespace(mix=CutMix(normalize=(0.5, 0.25)), criterion=SUMixLoss(gamma=0), model=model)
+    mix, criterion = CutMix(minmax=(0.4, 0.6), normalize=(0.5, 0.25)), SUMixLoss(ratio="area")
+    trainer = SimpleNamespace(mix=mix, criterion=criterion, model=model, evidence=None)
     pixels = torch.randint(256, (4, 3, 4, 4), dtype=torch.uint8)
     inputs = {"pixel_values": pixels, "labels": torch.arange(4) % 3}
     assert huggingface.SUMixTrainer.compute_loss(trainer, model, inputs).isfinite()
     torch.testing.assert_close(seen[0][4:], (pixels / 255 - 0.5) / 0.25)
+    trainer.mix.rule, trainer.evidence = "visible", lambda images: torch.full((len(images), 2, 2), math.nan)
+    assert huggingface.SUMixTrainer.compute_loss(trainer, model, inputs).isnan()  # by the weights of the rule
+    with pytest.raises(ValueError, match="evidence must be given for a mix with rule"):
+        huggingface.SUMixTrainer(mix=ForegroundMix())
     trainer.mix.inplace, trainer.mix.normalize = True, None
     with pytest.raises(ValueError, match="mix must not work in place"):
         huggingface.SUMixTrainer.compute_loss(trainer, model, inputs)

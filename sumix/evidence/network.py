@@ -17,7 +17,7 @@ from sumix.finer import eagerly
 from sumix.head import lasting, unwrapped
 from sumix.maps import map_in
 from sumix.ops import checks, dispatch
-from sumix.ops.foreground import foreground
+from sumix.ops.foreground import check_gate, check_rounds, foreground
 from sumix.reference import GATE, evidence_map, min_contrast_of
 
 KINDS = ("foreground", "feature", "cam", "attention")
@@ -87,8 +87,9 @@ class NetworkEvidence(nn.Module):
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
         checks.choice(kind, "kind", KINDS)
-        self.rounds, self.gate = checks.count(rounds, "rounds"), checks.interval(gate, "gate", 0, 2)
+        self.rounds, self.gate = check_rounds(rounds), check_gate(gate)
         self.momentum = checks.number(momentum, "momentum", 0, 1)
+        checks.positive(momentum, "momentum")
         ranks.check(cross_rank)
         self.kind, self.cross_rank = kind, cross_rank
         model = unwrapped(model, ("_orig_mod",))

@@ -1,10 +1,12 @@
 """Hugging Face's Trainer."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 from transformers import Trainer
 
+from sumix.evidence.evidence import Evidence
 from sumix.loss import SUMixLoss
 from sumix.pair import check_mixer, forward_pair
 from sumix.transforms import Mixer
@@ -24,7 +26,10 @@ class SUMixTrainer(Trainer):
         For example `CutMix(alpha=0.2)`. Without `num_classes` and `inplace`.
     criterion : SUMixLoss, optional
         `SUMixLoss(gamma=0.0)` if not given, without the regulariser, which can ruin a training with plain logits: see
-        the notes of `SUMixLoss`. For `ratio="feature"` and `"cam"` call `capture_features(model)` first.
+        the notes of `SUMixLoss`. For a ratio from the model's maps call `capture_features(model)` first.
+    evidence : callable, optional
+        Makes the evidence of a batch of unmixed images, `NetworkEvidence(model)` for one, for a mixer with `rule`. The
+        criterion must then be `SUMixLoss(ratio="area")`, which goes by the weights of that rule.
 
     Notes
     -----
@@ -41,9 +46,18 @@ class SUMixTrainer(Trainer):
 
     loss_is_scaled_for_ga = False
 
-    def __init__(self, *args: Any, mix: Mixer, criterion: nn.Module | None = None, **kwargs: Any) -> None:
-        check_mixer(mix)
+    def __init__(
+        self,
+        *args: Any,
+        mix: Mixer,
+        criterion: nn.Module | None = None,
+        evidence: Callable[[Tensor], Evidence] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if check_mixer(mix).rule is not None and evidence is None:
+            raise ValueError("evidence must be given for a mix with rule: NetworkEvidence(model), for one")
         super().__init__(*args, **kwargs)
+        self.evidence = evidence
         self.mix, self.criterion = mix, SUMixLoss(gamma=0.0) if criterion is None else criterion
         self.model_accepts_loss_kwargs = False
 
@@ -60,7 +74,9 @@ class SUMixTrainer(Trainer):
         name = getattr(self.model, "main_input_name", "pixel_values")
         if set(inputs) != {name, "labels"}:
             raise ValueError(f"batches must hold only {name!r} and 'labels', got {', '.join(map(repr, inputs))}")
-        mixed, target = check_mixer(self.mix)(inputs[name], inputs["labels"])
-        output, raw = forward_pair(model, mixed, self.mix.unmixed(inputs[name]))
+        unmixed = check_mixer(self.mix).unmixed(inputs[name])
+        evidence = None if self.evidence is None else self.evidence(unmixed)
+        mixed, target = self.mix(inputs[name], inputs["labels"], evidence=evidence)
+        output, raw = forward_pair(model, mixed, unmixed)
         loss = self.criterion(output, raw, target)
         return (loss, output) if return_outputs else loss

@@ -139,12 +139,7 @@ def foreground(
     if fine_h < h or fine_w < w:
         raise ValueError(f"fine must have at least the sides of features, {(h, w)}, got {(fine_h, fine_w)}")
     checks.same_device(fine, "fine", features, "features")
-    rounds = checks.count(rounds, "rounds")
-    if rounds > MOST_ROUNDS:
-        raise ValueError(f"rounds must be from 1 to {MOST_ROUNDS}, got {rounds}")
-    low, high = checks.interval(gate, "gate", 0, checks.LARGEST)
-    if low >= high:
-        raise ValueError(f"gate must be (low, high) with low < high, got {gate}")
+    rounds, (low, high) = check_rounds(rounds), check_gate(gate)
     contrast = reference.min_contrast_of(coarse.dtype)
     if coarse.dtype is not finer.dtype:
         common = torch.promote_types(coarse.dtype, finer.dtype)
@@ -163,6 +158,21 @@ def foreground(
     except RuntimeError as error:
         checks.reraise(error)
     return found if dimensions == 2 else found._replace(map=found.map.flatten(1))
+
+
+def check_rounds(rounds: Any) -> int:
+    """Fail unless so many rounds can be made."""
+    if checks.count(rounds, "rounds") > MOST_ROUNDS:
+        raise ValueError(f"rounds must be from 1 to {MOST_ROUNDS}, got {rounds}")
+    return int(rounds)
+
+
+def check_gate(gate: Any) -> tuple[float, float]:
+    """Fail unless these are two separations, at which a gate begins to open and is open."""
+    low, high = checks.interval(gate, "gate", 0, checks.LARGEST)
+    if low >= high:
+        raise ValueError(f"gate must be (low, high) with low < high, got {gate}")
+    return low, high
 
 
 def _mean(mean: Any, fine: Tensor, channels: int, real: torch.dtype) -> Tensor:

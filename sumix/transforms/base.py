@@ -153,6 +153,8 @@ class Mixer(nn.Module):
         if self.rule is not None:
             checks.choice(self.rule, "rule", RULES)
         self.area_weight = checks.number(self.area_weight, "area_weight", 0, 1)
+        if self.area_weight > 0 and self.rule is None:
+            raise ValueError("area_weight must be 0 where rule is not given: all labels are by area then")
         ranks.check(self.cross_rank)
         check_getter(self.labels_getter)
         _generator(self.generator)

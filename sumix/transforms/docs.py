@@ -27,7 +27,9 @@ SHARED = """\
         the mixer may blend pixels.
     rule : {"relative", "visible", "absolute", "uncertain"}, optional
         Label by evidence instead of area: `mix(images, labels, evidence)` then takes an `Evidence`, or masks of the
-        unmixed images' objects, and the target has `weights`. See `MixTarget.relabel` for the rules.
+        unmixed images' objects, and the target has `weights`. See `MixTarget.relabel` for the rules. In a tuple or
+        dictionary of one batch, the evidence is the third item, or under "evidence"; gates (N,) of bare maps are the
+        item after them, or under "gate".
     area_weight : float
         Share of the labels that stays by area with `rule`, 0 to 1.
     cross_rank : bool or torch.distributed.ProcessGroup

@@ -3,13 +3,14 @@
 import copy
 from collections import UserDict
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from torch import Tensor
 from torch.utils import _pytree
 
 from sumix import tv_tensors
-from sumix.evidence.evidence import Evidence
+from sumix.evidence.evidence import Evidence, as_evidence
 
 ABSENT: Any = object()  # labels that were not given
 IMAGE_NAMES = ("image", "images", "pixel_values", "img", "imgs", "input", "inputs", "x", "video", "videos")
@@ -130,15 +131,26 @@ class Inputs:
         )
 
     def evidence(self) -> Any:
-        """The part that is Evidence, or under the key "evidence", or the first after images and labels; else None."""
+        """The part that is Evidence, or under the key "evidence", or the first after images and labels; else None.
+
+        Bare maps bring their gates along, if they have any.
+        """
         others = [path for path in self.parts if path not in (self.images_at, self.labels_at)]
         kept = [path for path in others if isinstance(self.parts[path], Evidence)]
         named = [path for path in others if path[-1] == "evidence"]
         third = [] if isinstance(self.container, Mapping) else [path for path in others if len(path) == 1]
         for path in (*kept, *named, *third):
             self.evidence_at = path
-            return self.parts[path]
+            return self._gated(path)
         return None
+
+    def _gated(self, path: Path) -> Any:
+        """The evidence there, with the gates (N,) after it or under "gate", as EvidenceDataset's items have them."""
+        found = self.parts[path]
+        gate = self.parts.get((*path[:-1], path[-1] + 1 if isinstance(path[-1], int) else "gate"))
+        if isinstance(found, Tensor) and isinstance(gate, Tensor) and gate.ndim == 1 and gate.is_floating_point():
+            return replace(as_evidence(found), gate=gate)
+        return found
 
     def along(self) -> tuple[list[Any], list[str]]:
         """The parts that are mixed like the images, and their names; what describes a sample is left out."""

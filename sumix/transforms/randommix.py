@@ -214,7 +214,8 @@ def _common(mixers: list[Mixer], given: dict[str, Any]) -> dict[str, Any]:
         if name in given and all(map(options.alike, values, untouched)):
             continue
         if name in given or not all(options.alike(value, values[0]) for value in values):
-            raise ValueError(f"{name} must be given to RandomMix alone, or be the same in all of its mixers")
+            got = ", ".join(map(repr, values))
+            raise ValueError(f"{name} must be given to RandomMix alone, or be the same in all of its mixers, got {got}")
         if not options.alike(values[0], plain[name]):
             taken[name] = values[0]
     return taken
