@@ -40,7 +40,7 @@ def mix_accuracy(
     -------
     Tensor, scalar, float32; or, if `topk` is a sequence, a tuple with one for each k
         From 0 to 1, on the device of the logits, without waiting for it. NaN if nothing counts, for example with an
-        empty batch.
+        empty batch, or if a rule's weights are NaN, as of maps that are not finite.
 
     Raises
     ------

@@ -151,6 +151,11 @@ def test_the_dataset_brings_maps_along_and_mixers_take_them(tmp_path):
     assert mixed.shape == images.shape and (target.lam < 1).any()
     with pytest.raises(ValueError, match="maps must be those of the dataset's 4 items, got 12"):
         EvidenceDataset(torch.utils.data.Subset(prepared(folder), range(4)), file)
+    safetensors.save_file({"weight": torch.ones(12)}, file)
+    with pytest.raises(ValueError, match=r"maps must be a file of python -m sumix\.evidence, got one of weight"):
+        EvidenceDataset(prepared(folder), file)
+    with pytest.raises(ValueError, match="DATASET must hold images, and it is empty"):
+        store([], brightness, file, about={})
 
 
 class WithLabels(torch.utils.data.Dataset):
@@ -198,7 +203,7 @@ def test_bad_calls_of_the_command_are_told(tmp_path, capsys):
     for arguments, message in [
         ([str(tmp_path / "none"), "--model", f"{net}:make", *out], "DATASET must be a folder"),
         ([str(empty), "--model", f"{net}:make", *out], "DATASET must hold images"),
-        ([str(folder), "--model", "resnet50", *out], "expected MODULE:NAME"),
+        ([str(folder), "--model", "resnet50", *out], "--model must be MODULE:NAME"),
         ([str(folder), "--model", f"{net}:NET", *out], "has no attribute 'NET'"),
         ([str(folder), "--model", f"{net}:make", "--layer", "none", *out], "layer must be"),
     ]:

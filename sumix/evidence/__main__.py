@@ -30,11 +30,11 @@ needs safetensors and Pillow: pip install sumix[evidence]
 """
 
 
-def made_by(name: str) -> Any:
+def made_by(name: str, argument: str) -> Any:
     """What the function MODULE:NAME or FILE.py:NAME makes."""
     module, _, attribute = name.rpartition(":")
     if not module or not attribute:
-        raise ValueError(f"expected MODULE:NAME or FILE.py:NAME, got {name!r}")
+        raise ValueError(f"{argument} must be MODULE:NAME or FILE.py:NAME, or as --help says, got {name!r}")
     try:
         if module.endswith(".py"):
             spec = importlib.util.spec_from_file_location(Path(module).stem, module)
@@ -56,7 +56,7 @@ def dataset_of(name: str) -> Any:
         return Pictures(path)
     if ":" not in name:
         raise ValueError(f"DATASET must be a folder, a tar file or MODULE:FUNCTION, and there is no {name}")
-    return made_by(name)
+    return made_by(name, "DATASET")
 
 
 def model_of(name: str, weights: str | None) -> tuple[nn.Module, dict[str, Any]]:
@@ -69,7 +69,7 @@ def model_of(name: str, weights: str | None) -> tuple[nn.Module, dict[str, Any]]
     elif library == "torchvision":
         model = needed("torchvision").models.get_model(rest, weights="DEFAULT" if weights is None else None)
     else:
-        model = made_by(name)
+        model = made_by(name, "--model")
     if not isinstance(model, nn.Module):
         raise ValueError(f"--model {name} must make an nn.Module, got {type(model).__name__}")
     if weights is not None:
@@ -126,6 +126,7 @@ def write(options: argparse.Namespace) -> None:
     """Make the maps."""
     for name in ("safetensors.torch", "PIL.Image", *(["tqdm"] if options.progress else [])):
         needed(name)
+    dataset = dataset_of(options.dataset)  # before a model is loaded, which takes longer
     model, statistics = model_of(options.model, options.weights)
     statistics |= {name: getattr(options, name) for name in statistics if getattr(options, name) is not None}
     evidence = NetworkEvidence(
@@ -133,7 +134,7 @@ def write(options: argparse.Namespace) -> None:
     ).to(options.device)
     about = {name: getattr(options, name) for name in ("dataset", "model", "weights", "kind", "layer", "fine", "size")}
     about |= {**statistics, "sumix": sumix.__version__}
-    prepared = Prepared(dataset_of(options.dataset), options.size, **statistics)
+    prepared = Prepared(dataset, options.size, **statistics)
     how = {"batch": options.batch, "workers": options.workers, "device": options.device, "progress": options.progress}
     store(prepared, evidence, options.output, about=about, **how)
 

@@ -146,6 +146,8 @@ def store(
     save = needed("safetensors.torch").save_file
     part = file.with_name(file.name + ".part")
     count = len(dataset)
+    if count == 0:
+        raise ValueError("DATASET must hold images, and it is empty")
     loader = {"batch_size": batch, "num_workers": workers}
 
     def maps_of(images: Tensor) -> Evidence:
@@ -232,6 +234,8 @@ class EvidenceDataset(Dataset):
 
     def __init__(self, dataset: Any, maps: str | os.PathLike, transforms: Callable[..., Any] | None = None) -> None:
         found = needed("safetensors.torch").load_file(maps)
+        if not {"maps", "gate"} <= set(found):
+            raise ValueError(f"maps must be a file of python -m sumix.evidence, got one of {', '.join(found)}")
         if len(found["maps"]) != len(dataset):
             raise ValueError(f"maps must be those of the dataset's {len(dataset)} items, got {len(found['maps'])}")
         self.dataset, self.transforms = dataset, transforms
