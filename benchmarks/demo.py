@@ -39,7 +39,7 @@ from sumix import CutMix, ForegroundMix, SUMixLoss
 from sumix.evidence import Evidence
 
 SET = "wheels"
-KEYS = ("none", "none-ls", "cutmix", "published", "cutmix-fg", "fgmix-ls")
+KEYS = ("none", "none-ls", "cutmix", "published", "cutmix-fg", "fgmix-ls", "fgmix-open-ls")
 SHOWN = ("published", "fgmix-ls")  # whose networks of the first seed the figures look through
 FIRST = 21  # of the seeds
 INTERRUPTED = 130  # the exit status that shells give to Ctrl-C

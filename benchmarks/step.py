@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import sumix
 from sumix import Mixer, MixTarget, SUMixHead, SUMixLoss, forward_pair
 from sumix.evidence import Evidence, NetworkEvidence
+from sumix.reference import GATE
 
 ALPHA = {"CutMix": 0.2, "SaliencyMix": 0.2, "FMix": 0.2, "ResizeMix": 1.0, "MixUp": 10.0}  # the papers'
 
@@ -104,7 +105,8 @@ class Step:
         self.row, self.model, self.num_classes = row, model, num_classes
         self.mix = None if row.mixer is None else mixer(row, statistics)
         self.criterion = SUMixLoss(gamma=0.5, ratio="published", weighting="batch") if row.kind == "published" else None
-        self.evidence = NetworkEvidence(model) if row.evidence == "network" else None
+        gate = None if row.kind == "no gate" else GATE
+        self.evidence = NetworkEvidence(model, gate=gate) if row.evidence == "network" else None
         self.feature = NetworkEvidence(model, "feature") if row.kind == "feature labels" else None
 
     def mixed(self, images: Tensor, labels: Tensor, masks: Tensor | None, seed: int) -> tuple[Tensor, MixTarget]:
@@ -113,8 +115,6 @@ class Step:
         if row.evidence == "area":
             return self.mix(images, labels, seed=seed)
         evidence = Evidence(masks, None) if self.evidence is None else self.evidence(images)
-        if row.kind == "no gate":
-            evidence = Evidence(evidence.map)
         if row.kind == "feature labels":
             mixed, target = self.mix(images, labels, evidence, seed=seed)
             return mixed, target.relabel(Evidence(self.feature(images).map, evidence.gate), row.rule)

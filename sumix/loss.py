@@ -339,7 +339,7 @@ class SUMixLoss(nn.Module):
         if self.ratio != "foreground":
             return next(iter(maps.values()), None), None
         found = foreground(maps["features"], maps["fine"], mean=mean)
-        return found.map, found.gate.where(found.gate.isfinite(), 1)  # a map that is not finite makes its loss NaN, too
+        return found.map, found.gate
 
     def _learn(
         self,

@@ -72,8 +72,8 @@ def test_ctrl_c_keeps_the_finished_runs(tmp_path):
     assert code == 130, err
     assert "Traceback" not in err
     runs = [json.loads(line) for line in (tmp_path / "runs.jsonl").read_text().splitlines()]
-    assert 1 <= len(runs) < 24
-    assert f"Interrupted: {len(runs)} of 24 runs" in out
+    assert 1 <= len(runs) < 28
+    assert f"Interrupted: {len(runs)} of 28 runs" in out
     assert all(f"\n{ROWS[run['row']].about} " in out for run in runs)
     assert (tmp_path / "accuracy.png").read_bytes().startswith(PNG)
     assert (tmp_path / "pairs.png").exists() == (tmp_path / "fgmix-ls.pt").exists()  # none of an earlier run

@@ -44,8 +44,10 @@ class NetworkEvidence(nn.Module):
         Where the maps are, if they are not found by themselves, as for `capture_features`.
     rounds : int
         Of "foreground".
-    gate : (float, float)
-        The separations at which the gate of "foreground" begins to open, and is open.
+    gate : (float, float) or None
+        The separations at which the gate of "foreground" begins to open, and is open. None: no gate. Trained from
+        scratch on composites, networks did better without one (`python -m benchmarks.study`); with it, images without
+        an object keep labels by area.
     momentum : float
         Of the mean feature that the gate compares with, above 0 to 1: the share of the newest batch. In eval mode
         (`evidence.eval()`) the mean stays.
@@ -79,7 +81,7 @@ class NetworkEvidence(nn.Module):
         fine: str | nn.Module | bool | None = None,
         grid: Sequence[int] | None = None,
         rounds: int = 1,
-        gate: tuple[float, float] = GATE,
+        gate: tuple[float, float] | None = GATE,
         momentum: float = 0.1,
         cross_rank: Any = False,
     ) -> None:
@@ -87,7 +89,7 @@ class NetworkEvidence(nn.Module):
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
         checks.choice(kind, "kind", KINDS)
-        self.rounds, self.gate = check_rounds(rounds), check_gate(gate)
+        self.rounds, self.gate = check_rounds(rounds), None if gate is None else check_gate(gate)
         self.momentum = checks.number(momentum, "momentum", 0, 1)
         checks.positive(momentum, "momentum")
         ranks.check(cross_rank)
@@ -129,6 +131,8 @@ class NetworkEvidence(nn.Module):
         return Evidence(found.unflatten(1, features.shape[2:]))
 
     def _foreground(self, features: Tensor, fine: Tensor) -> Evidence:
+        if self.gate is None:
+            return Evidence(foreground(features, fine, rounds=self.rounds).map)
         known = None if self.mean is None else self.mean.to(fine.device)
         found = foreground(features, fine, rounds=self.rounds, mean=known, gate=self.gate)
         if self.training or known is None:
@@ -138,7 +142,7 @@ class NetworkEvidence(nn.Module):
                 newest = ranks.total(newest, group) / len(ranks.members(group))
             moved = newest if known is None else known.lerp(newest, self.momentum)
             self.mean = torch.where(moved.isfinite(), moved, 0 if known is None else known)
-        return Evidence(found.map, found.gate.where(found.gate.isfinite(), 1))  # such a map makes its label NaN, too
+        return Evidence(found.map, found.gate)
 
     def _classes(self, images: Tensor, labels: Any) -> Tensor | None:
         if self.kind != "cam":
