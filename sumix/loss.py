@@ -328,7 +328,7 @@ class SUMixLoss(nn.Module):
         if self.ratio != "foreground":
             return {"features": maps}
         if fine is None and features is None:  # the finer map of another network would not fit
-            fine = getattr(raw, "fine", None)
+            fine = raw.fine
         return {"features": maps, "fine": maps if fine is None else fine}
 
     def _evidence(self, maps: dict[str, Tensor], mean: Tensor | None = None) -> tuple[Tensor | None, Tensor | None]:

@@ -173,13 +173,12 @@ def test_the_finer_map_comes_with_the_raw_outputs():
     alone = criterion(mixed, raw, target)[1].lam
     assert torch.equal(alone, criterion(mixed, raw, target, fine=raw.features)[1].lam)
     assert not torch.equal(alone, want)
-    if hasattr(raw, "fine"):
-        raw = replace(raw, fine=fine)
-        assert torch.equal(criterion(mixed, raw, target)[1].lam, want)
-        assert torch.equal(  # which belongs to other features
-            criterion(mixed, raw, target, features=features)[1].lam,
-            criterion(mixed, raw, target, features=features, fine=features)[1].lam,
-        )
+    raw = replace(raw, fine=fine)
+    assert torch.equal(criterion(mixed, raw, target)[1].lam, want)
+    assert torch.equal(  # which belongs to other features
+        criterion(mixed, raw, target, features=features)[1].lam,
+        criterion(mixed, raw, target, features=features, fine=features)[1].lam,
+    )
 
 
 @pytest.mark.parametrize("ratio", reference.EVIDENCES)
