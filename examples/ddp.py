@@ -24,7 +24,7 @@ def main() -> None:
     torch.manual_seed(1)
     train, validation = datasets()
     model = DistributedDataParallel(network(SUMixHead(64, CLASSES)).to(device))  # with its BatchNorm
-    mix, criterion = CutMix(alpha=1.0, cross_rank=True), SUMixLoss(cross_rank=True)
+    mix, criterion = CutMix(alpha=1.0, cross_rank=True), SUMixLoss(gamma=0.5, cross_rank=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     sampler = DistributedSampler(train, seed=1)
     loader = DataLoader(train, 16, sampler=sampler, drop_last=True)  # every rank brings equally many samples

@@ -162,7 +162,7 @@ def foreground(
 
 def check_rounds(rounds: Any) -> int:
     """Fail unless so many rounds can be made."""
-    if checks.count(rounds, "rounds") > MOST_ROUNDS:
+    if not 1 <= checks.integer(rounds, "rounds") <= MOST_ROUNDS:
         raise ValueError(f"rounds must be from 1 to {MOST_ROUNDS}, got {rounds}")
     return int(rounds)
 
