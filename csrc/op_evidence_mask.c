@@ -15,7 +15,8 @@ static int evidence_mask(const StableIValue *args, StableIValue *results, struct
   SUMIX_TRY(sumix_tensor_expect(&evidence, SUMIX_FLOAT32, 3, (const int64_t[]){-1, -1, -1}, status));
   const int64_t n = evidence.sizes[0], h = evidence.sizes[1], w = evidence.sizes[2];
   SUMIX_TRY(sumix_tensor_expect(&paste, SUMIX_UINT8, 1, &n, status));
-  SUMIX_CHECK(h > 0 && w > 0, status, "evidence must have places, got (%lld, %lld)", (long long)h, (long long)w);
+  SUMIX_CHECK(h > 0 && w > 0 && h <= INT32_MAX / w, status,
+              "evidence must have at least 1 and fewer than 2^31 places, got (%lld, %lld)", (long long)h, (long long)w);
   SUMIX_CHECK(height > 0 && width > 0 && height <= INT32_MAX / width, status,
               "height and width must be at least 1 and have fewer than 2^31 pixels, got %lld and %lld",
               (long long)height, (long long)width);

@@ -43,13 +43,13 @@ class NetworkEvidence(nn.Module):
     layer, fine, grid : optional
         Where the maps are, if they are not found by themselves, as for `capture_features`.
     rounds : int
-        Of "foreground".
+        How often "foreground" forms its two means, see `sumix.ops.foreground`.
     gate : (float, float) or None
         The separations at which the gate of "foreground" begins to open, and is open. None: no gate. Trained from
         scratch on composites, networks did better without one (`python -m benchmarks.study`); with it, images without
         an object keep labels by area.
     momentum : float
-        Of the mean feature that the gate compares with, above 0 to 1: the share of the newest batch. In eval mode
+        Share of the newest batch in the running mean feature that the gate compares with, above 0 to 1. In eval mode
         (`evidence.eval()`) the mean stays.
     cross_rank : bool or torch.distributed.ProcessGroup
         Whether the mean is over the batches of all ranks. False: each rank keeps its own.

@@ -100,5 +100,5 @@ class ForegroundMix(Mixer):
     def check_images(self, images: Any) -> None:
         """Fail unless `images` can be mixed."""
         super().check_images(images)
-        if isinstance(images, Tensor) and 0 in images.shape[2:]:
+        if 0 in images.shape[2:]:
             raise ValueError(f"images must have pixels, got {checks.shape(images)}")
